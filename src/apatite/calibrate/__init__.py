@@ -1,0 +1,1 @@
+"""From raw probabilities to a decision that fits the development cases. Knows no torch."""

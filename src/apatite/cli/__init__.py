@@ -1,0 +1,1 @@
+"""The command `apatite`: one file per verb, and the only place that prints."""

@@ -1,0 +1,73 @@
+"""What the command prints: results on stdout, progress and errors on stderr."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from apatite.core.errors import EXIT_OK
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a verb found.
+
+    Attributes:
+        values: Plain values, printed as one JSON object with `--json`.
+        lines: The same for people; rich markup is allowed in a string, and any rich renderable may stand here.
+        exit_code: 0, or 8 where a part of a batch failed.
+    """
+
+    values: dict[str, Any]
+    lines: Sequence[Any] = field(default_factory=tuple)
+    exit_code: int = EXIT_OK
+
+
+def show(outcome: Outcome, *, as_json: bool) -> None:
+    """Print an outcome on stdout."""
+    if as_json:
+        print(json.dumps(outcome.values, allow_nan=False, default=str))
+        return
+    from rich.console import Console
+
+    console = Console(soft_wrap=True)
+    for line in outcome.lines:
+        console.print(line)
+
+
+def bar(items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:
+    """A `core.watch.Watch` that draws one bar per stage on stderr, with ETA; silent where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(stage, total=total if total is not None else _length(items), note="")
+        for item in items:
+            progress.update(task, advance=1, note=_note(item))
+            yield item
+
+
+def _length(items: Any) -> int | None:
+    return len(items) if hasattr(items, "__len__") else None
+
+
+def _note(item: Any) -> str:
+    """A training row shows its loss, a case its name."""
+    if isinstance(item, dict) and "loss" in item:
+        return f"loss {item['loss']:.4f}"
+    return str(getattr(item, "case_id", ""))[:40]

@@ -1,0 +1,1 @@
+"""What every layer may lean on: errors, configuration, geometry, randomness, the commit of a file."""

@@ -1,0 +1,132 @@
+"""The one way in which Apatite writes a file: whole, or not at all.
+
+A temporary name in the destination folder, write, flush, fsync, read back, rename, fsync of the folder. A process
+killed at any moment leaves the old file or the new one, never a torn one. Nothing else in the package writes files.
+"""
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from apatite.core.errors import DataError, StorageError
+
+Verify = Callable[[Path], None]
+
+
+@contextmanager
+def committed(path: Path, verify: Verify | None = None) -> Iterator[Path]:
+    """Give a temporary path to write to; on leaving, make it `path` in one step.
+
+    Args:
+        path: The final file. Its folder is made when missing.
+        verify: Reads the finished temporary file back and raises if it is not what was meant.
+
+    Raises:
+        StorageError: the disk is full (`NO_SPACE`), read-only (`READ_ONLY`) or failing (`IO_ERROR`).
+    """
+    part = _part_beside(path)
+    with _storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            _sync(part)
+            if verify is not None:
+                verify(part)
+            part.replace(path)
+            _sync(path.parent)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def committed_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; on leaving, make it `folder` in one rename.
+
+    Raises:
+        StorageError: as `committed`.
+        DataError: `folder` exists already; nothing is ever overwritten.
+    """
+    if folder.exists():
+        raise DataError("the folder exists already", where=str(folder), fix="name a new one, or remove it first")
+    part = _part_beside(folder)
+    with _storage_errors(folder):
+        part.mkdir(parents=True)
+        try:
+            yield part
+            for file in sorted(p for p in part.rglob("*") if p.is_file()):
+                _sync(file)
+            part.rename(folder)
+            _sync(folder.parent)
+        finally:
+            if part.exists():
+                shutil.rmtree(part)
+
+
+def commit_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all."""
+
+    def verify(part: Path) -> None:
+        if part.read_bytes() != content:
+            raise StorageError("the file read back differs from what was written", where=str(path), code="IO_ERROR")
+
+    with committed(path, verify) as part:
+        part.write_bytes(content)
+
+
+def commit_text(path: Path, content: str) -> None:
+    """Write text as UTF-8, whole or not at all."""
+    commit_bytes(path, content.encode())
+
+
+def commit_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all. Not-a-number is refused: JSON has no word for it, so use `None`."""
+    commit_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a journal and make it durable.
+
+    The one exception to the protocol above: a journal grows. A reader must skip a torn last line.
+    """
+    with _storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line.rstrip("\n") + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _part_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name[:100]}.part-{uuid.uuid4().hex[:12]}{''.join(path.suffixes[-2:])}")
+
+
+def _sync(path: Path) -> None:
+    """Fsync a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_CODES = {errno.ENOSPC: "NO_SPACE", errno.EDQUOT: "NO_SPACE", errno.EROFS: "READ_ONLY", errno.EACCES: "READ_ONLY", errno.EPERM: "READ_ONLY"}
+_FIXES = {
+    "NO_SPACE": "free some space, then run the same command again",
+    "READ_ONLY": "choose a folder you may write to with -o",
+    "IO_ERROR": "check the disk or the network mount, then run the same command again",
+}
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        code = _CODES.get(error.errno or 0, "IO_ERROR")
+        raise StorageError(f"cannot write ({os.strerror(error.errno or errno.EIO)})", where=str(path), fix=_FIXES[code], code=code) from error

@@ -1,0 +1,141 @@
+"""Configurations: frozen dataclasses that refuse nonsense before any tensor exists.
+
+A recipe is a Python function that returns one. A run writes `config.yaml` with every default spelled out, and the
+same file can be given back. A YAML file or `key=value` changes values only: there are no class paths, no expressions
+and no environment variables in it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from apatite.core.commit import commit_text
+from apatite.core.errors import ConfigError
+from apatite.core.registry import nearest
+
+C = TypeVar("C")
+
+
+def load(config_class: type[C], values: Mapping[str, Any], where: str = "config") -> C:
+    """Build a configuration from plain values.
+
+    Args:
+        config_class: A dataclass whose fields are numbers, strings, tuples or further dataclasses.
+        values: Nested mappings; missing keys take their default.
+        where: What to call the place in messages, for example a file.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one) or a value of the wrong type, with its place.
+    """
+    _refuse_unknown(config_class, values, where)
+    try:
+        return TypeAdapter(config_class).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([where, *map(str, first["loc"])])
+        raise ConfigError(f"{first['msg'].lower()}, got {first['input']!r}", where=place, fix="correct that value") from None
+
+
+def dump(config: Any) -> dict[str, Any]:
+    """A configuration as nested plain values, every default spelled out."""
+    return cast(dict[str, Any], _plain(asdict(config)))
+
+
+def override(config: C, assignments: Iterable[str]) -> C:
+    """A copy with some values changed.
+
+    Args:
+        config: Any configuration.
+        assignments: `key=value` with dots for nested keys and YAML for the value: `optim.lr=3e-4`, `crop=[64, 64, 64]`.
+
+    Raises:
+        ConfigError: as `load`, or an assignment without `=`.
+    """
+    values = dump(config)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{assignment!r} is not an assignment", fix="write key=value, for example optim.lr=3e-4")
+        node = values
+        *parents, last = key.split(".")
+        for parent in parents:
+            child = node.get(parent)
+            if not isinstance(child, dict):
+                raise ConfigError(f"unknown key {parent!r}", where=key, fix=nearest(parent, list(node)))
+            node = child
+        if last not in node:
+            raise ConfigError(f"unknown key {last!r}", where=key, fix=nearest(last, list(node)))
+        node[last] = parse_value(text)
+    return load(type(config), values)
+
+
+def parse_value(text: str) -> Any:
+    """One YAML value; `3e-4` is a number too, which YAML 1.1 alone would read as text."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping with the safe loader.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML or is not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError("cannot be read as YAML", where=str(path), fix="check the path and the file's syntax") from error
+    if not isinstance(values, dict):
+        raise ConfigError("is not a mapping of keys to values", where=str(path), fix="write key: value lines")
+    return _numbers(values)
+
+
+def write_yaml(path: Path, config: Any) -> None:
+    """Write a configuration with every default spelled out."""
+    commit_text(path, yaml.safe_dump(dump(config), sort_keys=False))
+
+
+def _numbers(value: Any) -> Any:
+    """Read `1e-3` as the number it is meant to be, as `parse_value` does."""
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return parse_value(value) if isinstance(value, str) and value[:1] in "+-.0123456789" and value else value
+
+
+def _plain(value: Any) -> Any:
+    """Tuples become lists and paths text, so that YAML and JSON can hold them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _refuse_unknown(config_class: type, values: Mapping[str, Any], where: str) -> None:
+    known = get_type_hints(config_class)
+    names = [field.name for field in fields(config_class)]
+    for key, value in values.items():
+        if key not in names:
+            raise ConfigError(f"unknown key {key!r}", where=where, fix=nearest(str(key), names))
+        nested = _dataclass_in(known[key])
+        if nested is not None and isinstance(value, Mapping):
+            _refuse_unknown(nested, value, f"{where}.{key}")
+
+
+def _dataclass_in(hint: Any) -> type | None:
+    """The dataclass in an annotation such as `A` or `A | None`."""
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    found = [option for option in options if is_dataclass(option)]
+    return cast(type, found[0]) if found else None

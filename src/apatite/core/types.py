@@ -1,0 +1,23 @@
+"""Shapes of the tensors that cross module borders.
+
+Axes of images are always `depth height width`: depth runs along k (slices), height along j, width along i. This is
+the one file of `core` that knows torch; it is imported from `nn` upward only.
+"""
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Edges = tuple[int, int, int]
+"""Three edge lengths in voxels: depth, height, width."""
+
+Image = Float[Tensor, "batch channels depth height width"]
+"""A batch of images or of per-voxel logits."""
+LabelMap = Int[Tensor, "batch depth height width"]
+"""One integer label per voxel; 0 is background, 255 means not annotated."""
+Tokens = Float[Tensor, "batch tokens dim"]
+"""One row per patch, in the order of `nn.patches.patchify`."""
+TokenChoice = Int[Tensor, "batch chosen"]
+"""Indices of chosen tokens, ascending within each sample."""
+IsHidden = Bool[Tensor, "batch tokens"]
+"""True where the encoder must not look."""
+Scalar = Float[Tensor, ""]

@@ -1,0 +1,1 @@
+"""From prepared cases to batches: crops, augmentation, and which patches are hidden."""

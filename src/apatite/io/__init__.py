@@ -1,0 +1,1 @@
+"""Disk in, disk out: images, manifests, prepared arrays, run folders."""

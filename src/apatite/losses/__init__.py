@@ -1,0 +1,1 @@
+"""Pure functions of tensors: formula, source and unit in each docstring."""

@@ -1,0 +1,1 @@
+"""Modules: no files, no losses."""

@@ -1,0 +1,1 @@
+"""Scans whose truth is known: anatomy, calcium in the arterial wall, a scanner, a reader."""

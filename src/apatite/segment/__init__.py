@@ -1,0 +1,1 @@
+"""Learning to segment with few labels, and segmenting."""

@@ -1,0 +1,1 @@
+"""Evaluations: predictions and references in, tables with intervals out."""
