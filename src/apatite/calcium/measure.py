@@ -34,6 +34,11 @@ def volume_mm3(is_calcium: Num[np.ndarray, "slices rows columns"] | np.ndarray, 
     Args:
         is_calcium: True (or a fraction between 0 and 1) per pixel of the original slices.
         stack: Where those slices lie.
+
+    Raises:
+        ValueError: the pixels do not fit the slices.
     """
+    if is_calcium.shape != stack.shape:
+        raise ValueError(f"marked pixels {is_calcium.shape} do not fit the slices {stack.shape}")
     pixels = is_calcium.reshape(stack.shape[0], -1).sum(axis=1, dtype=np.float64)
     return float(pixels @ slice_weights_mm(stack)) * stack.pixel_mm2

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from apatite.core.errors import DataError, StorageError
 
@@ -59,8 +59,9 @@ def committed_folder(folder: Path) -> Iterator[Path]:
         part.mkdir(parents=True)
         try:
             yield part
-            for file in sorted(p for p in part.rglob("*") if p.is_file()):
-                _sync(file)
+            # The folders too: a file is durable only when the folder that names it is.
+            for entry in [*sorted(part.rglob("*")), part]:
+                _sync(entry)
             part.rename(folder)
             _sync(folder.parent)
         finally:
@@ -92,14 +93,22 @@ def commit_json(path: Path, content: Any) -> None:
 def append_line(path: Path, line: str) -> None:
     """Add one line to a journal and make it durable.
 
-    The one exception to the protocol above: a journal grows. A reader must skip a torn last line.
+    The one exception to the protocol above: a journal grows. A writer killed midway leaves a torn line, which a
+    reader must skip; the next line starts on its own all the same.
     """
     with _storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line.rstrip("\n") + "\n")
+        with path.open("a+b") as file:
+            if file.seek(0, os.SEEK_END) and not _ends_a_line(file):
+                file.write(b"\n")
+            file.write(line.rstrip("\n").encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _ends_a_line(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def _part_beside(path: Path) -> Path:

@@ -8,8 +8,7 @@ and no environment variables in it.
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -97,21 +96,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError("cannot be read as YAML", where=str(path), fix="check the path and the file's syntax") from error
     if not isinstance(values, dict):
         raise ConfigError("is not a mapping of keys to values", where=str(path), fix="write key: value lines")
-    return _numbers(values)
+    return values
 
 
 def write_yaml(path: Path, config: Any) -> None:
     """Write a configuration with every default spelled out."""
     commit_text(path, yaml.safe_dump(dump(config), sort_keys=False))
-
-
-def _numbers(value: Any) -> Any:
-    """Read `1e-3` as the number it is meant to be, as `parse_value` does."""
-    if isinstance(value, dict):
-        return {key: _numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_numbers(item) for item in value]
-    return parse_value(value) if isinstance(value, str) and value[:1] in "+-.0123456789" and value else value
 
 
 def _plain(value: Any) -> Any:
@@ -124,18 +114,28 @@ def _plain(value: Any) -> Any:
 
 
 def _refuse_unknown(config_class: type, values: Mapping[str, Any], where: str) -> None:
-    known = get_type_hints(config_class)
-    names = [field.name for field in fields(config_class)]
+    _refuse_unknown_of([config_class], values, where)
+
+
+def _refuse_unknown_of(classes: list[type], values: Mapping[str, Any], where: str) -> None:
+    """Refuse a key that none of the classes knows; look into nested configurations, also those in lists."""
+    known: dict[str, list[Any]] = {}
+    for config_class in classes:
+        hints = get_type_hints(config_class)
+        for field in fields(config_class):
+            known.setdefault(field.name, []).append(hints[field.name])
     for key, value in values.items():
-        if key not in names:
-            raise ConfigError(f"unknown key {key!r}", where=where, fix=nearest(str(key), names))
-        nested = _dataclass_in(known[key])
-        if nested is not None and isinstance(value, Mapping):
-            _refuse_unknown(nested, value, f"{where}.{key}")
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r}", where=where, fix=nearest(str(key), list(known)))
+        nested = [found for hint in known[key] for found in _dataclasses_in(hint)]
+        items = value if isinstance(value, list | tuple) else [value]
+        for item in items:
+            if nested and isinstance(item, Mapping):
+                _refuse_unknown_of(nested, item, f"{where}.{key}")
 
 
-def _dataclass_in(hint: Any) -> type | None:
-    """The dataclass in an annotation such as `A` or `A | None`."""
-    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    found = [option for option in options if is_dataclass(option)]
-    return cast(type, found[0]) if found else None
+def _dataclasses_in(hint: Any) -> list[type]:
+    """The dataclasses in an annotation such as `A`, `A | None` or `tuple[A, ...]`."""
+    if is_dataclass(hint):
+        return [cast(type, hint)]
+    return [found for part in get_args(hint) for found in _dataclasses_in(part)]

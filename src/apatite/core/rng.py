@@ -8,10 +8,12 @@ Source: Salmon et al. 2011 (Philox), as in `numpy.random.Philox`.
 """
 
 import hashlib
+import operator
+from typing import SupportsIndex
 
 import numpy as np
 
-Key = int | str
+Key = SupportsIndex | str
 
 
 def generator(seed: int, *keys: Key) -> np.random.Generator:
@@ -26,5 +28,6 @@ def generator(seed: int, *keys: Key) -> np.random.Generator:
 
 def derived_seed(seed: int, *keys: Key) -> int:
     """A 128-bit seed for a named draw (for example to seed a `torch.Generator` with its low 63 bits)."""
-    words = [f"{type(key).__name__}:{key}" for key in (seed, *keys)]
+    # A NumPy integer names the same draw as a plain one.
+    words = [f"str:{key}" if isinstance(key, str) else f"int:{operator.index(key)}" for key in (seed, *keys)]
     return int.from_bytes(hashlib.blake2b("\x1f".join(words).encode(), digest_size=16).digest(), "little")

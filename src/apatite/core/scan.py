@@ -78,11 +78,11 @@ class SliceStack:
         """Fractional (slice, row, column) of points in the patient; inverse of `to_ras` at whole slices.
 
         Between slices the in-plane origin moves linearly, which is exact for a tilted gantry and for uneven spacing.
-        Beyond the ends the spacing of the nearest pair goes on.
+        Beyond the ends the spacing of the nearest pair goes on; for a single slice, its thickness.
         """
         positions = self.positions_mm
         along = points_ras_mm @ self.normal_ras
-        index = _interpolated_index(along, positions)
+        index = _interpolated_index(along, positions, float(self.thickness_mm[0]))
         lower = np.clip(np.floor(index), 0, max(self.shape[0] - 2, 0)).astype(int)
         upper = np.minimum(lower + 1, self.shape[0] - 1)
         weight = (index - lower)[..., None]
@@ -93,10 +93,12 @@ class SliceStack:
         return np.concatenate([index[..., None], in_plane], axis=-1)
 
 
-def _interpolated_index(along: Float[np.ndarray, "*points"], positions: Float[np.ndarray, "slices"]) -> Float[np.ndarray, "*points"]:
+def _interpolated_index(
+    along: Float[np.ndarray, "*points"], positions: Float[np.ndarray, "slices"], thickness_mm: float
+) -> Float[np.ndarray, "*points"]:
     """Fractional slice index of positions along the normal, going on linearly beyond both ends."""
     if len(positions) == 1:
-        return np.where(np.abs(along - positions[0]) < 1e-6, 0.0, np.sign(along - positions[0]))
+        return (along - positions[0]) / thickness_mm
     index = np.interp(along, positions, np.arange(len(positions), dtype=float))
     below = (along - positions[0]) / (positions[1] - positions[0])
     above = len(positions) - 1 + (along - positions[-1]) / (positions[-1] - positions[-2])

@@ -15,8 +15,10 @@ Image = Float[Tensor, "batch channels depth height width"]
 LabelMap = Int[Tensor, "batch depth height width"]
 """One integer label per voxel; 0 is background, 255 means not annotated."""
 Tokens = Float[Tensor, "batch tokens dim"]
-"""One row per patch, in the order of `nn.patches.patchify`."""
-TokenChoice = Int[Tensor, "batch chosen"]
+"""One row per patch, in the order of `nn.patches.patchify`; in one signature, count and width stay the same."""
+Rows = Float[Tensor, "batch _ _"]
+"""The same, where count or width change between what goes in and what comes out."""
+TokenChoice = Int[Tensor, "batch _"]
 """Indices of chosen tokens, ascending within each sample."""
 IsHidden = Bool[Tensor, "batch tokens"]
 """True where the encoder must not look."""

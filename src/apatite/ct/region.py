@@ -113,6 +113,7 @@ def _resample(voxels: np.ndarray, stack: SliceStack, grid: Grid, outside: float)
     return _sample_mean(
         np.ascontiguousarray(voxels, dtype=np.float32),
         stack.positions_mm,
+        source_mm[2],
         np.ascontiguousarray(stack.origins_ras_mm),
         stack.normal_ras,
         np.ascontiguousarray(np.linalg.pinv(step)),
@@ -139,11 +140,11 @@ def _trilinear(voxels: np.ndarray, z: float, y: float, x: float, outside: float)
 
 
 @njit(cache=True)
-def _slice_index(positions: np.ndarray, along: float) -> float:
-    """Fractional slice index of a position along the normal; -1e9 where the scan does not reach."""
+def _slice_index(positions: np.ndarray, along: float, thickness: float) -> float:
+    """Fractional slice index of a position along the normal; a single slice reaches as far as it is thick."""
     last = len(positions) - 1
     if last == 0:
-        return 0.0 if abs(along - positions[0]) < 1e-6 else -1e9
+        return (along - positions[0]) / thickness
     if along < positions[0]:
         return (along - positions[0]) / (positions[1] - positions[0])
     if along >= positions[last]:
@@ -153,7 +154,7 @@ def _slice_index(positions: np.ndarray, along: float) -> float:
 
 
 @njit(cache=True)
-def _sample_mean(voxels, positions, origins, normal, to_row_column, shape, affine, counts, outside):  # noqa: ANN001, ANN202, PLR0913 - compiled
+def _sample_mean(voxels, positions, thickness, origins, normal, to_row_column, shape, affine, counts, outside):  # noqa: ANN001, ANN202, PLR0913 - compiled
     """Mean of sub-samples over each voxel of the target grid."""
     result = np.empty((shape[0], shape[1], shape[2]), dtype=np.float32)
     last = max(len(positions) - 2, 0)
@@ -171,7 +172,7 @@ def _sample_mean(voxels, positions, origins, normal, to_row_column, shape, affin
                             x = affine[0, 0] * ii + affine[0, 1] * jj + affine[0, 2] * kk + affine[0, 3]
                             y = affine[1, 0] * ii + affine[1, 1] * jj + affine[1, 2] * kk + affine[1, 3]
                             z = affine[2, 0] * ii + affine[2, 1] * jj + affine[2, 2] * kk + affine[2, 3]
-                            index = _slice_index(positions, x * normal[0] + y * normal[1] + z * normal[2])
+                            index = _slice_index(positions, x * normal[0] + y * normal[1] + z * normal[2], thickness)
                             if index < -0.5:
                                 accumulated += outside
                                 continue

@@ -1,0 +1,79 @@
+"""AdamW with the groups that transformers need.
+
+Biases, norms and single learned tokens are not decayed. When fine-tuning, earlier layers may learn more slowly: a
+layer's rate is the base rate times decay to the power of its distance from the top.
+
+Source: He et al. 2022 (arXiv 2111.06377), appendix A.1; layer-wise decay after Clark et al. 2020 (arXiv 2003.10555)
+and Bao et al. 2022 (arXiv 2106.08254).
+"""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from apatite.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Optimiser and schedule.
+
+    Attributes:
+        lr: Base learning rate of the topmost layer.
+        betas: Of AdamW.
+        weight_decay: Of AdamW.
+        layer_decay: Factor on the learning rate per layer below the top; 1 switches it off.
+        warmup_fraction: Share of the steps that warm up.
+        clip_norm: Largest gradient norm; 0 switches clipping off.
+    """
+
+    lr: float = 1.5e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.05
+    layer_decay: float = 1.0
+    warmup_fraction: float = 0.05
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or not 0 < self.layer_decay <= 1 or not 0 <= self.warmup_fraction < 1:
+            raise ConfigError(
+                f"lr {self.lr}, layer_decay {self.layer_decay}, warmup_fraction {self.warmup_fraction}",
+                fix="lr must be positive, layer_decay in (0, 1], warmup_fraction in [0, 1)",
+            )
+
+
+def build_optimizer(module: nn.Module, config: OptimConfig, encoder_depth: int = 0) -> torch.optim.AdamW:
+    """AdamW over a module; each group carries `lr_scale`, by which the schedule multiplies.
+
+    Args:
+        module: Its encoder, if any, is the attribute `encoder`.
+        config: Rates.
+        encoder_depth: Blocks of the encoder, for layer-wise decay.
+    """
+    groups: dict[tuple[float, float], dict] = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        scale = config.layer_decay ** (encoder_depth + 1 - layer_of(name, encoder_depth))
+        decay = 0.0 if parameter.ndim <= 1 else config.weight_decay
+        group = groups.setdefault((scale, decay), {"params": [], "lr_scale": scale, "weight_decay": decay})
+        group["params"].append(parameter)
+    return torch.optim.AdamW(list(groups.values()), lr=config.lr, betas=config.betas, fused=True)
+
+
+def layer_of(name: str, encoder_depth: int) -> int:
+    """Layer of a parameter: 0 for the embedding, 1 ... depth for the encoder's blocks, depth + 1 above it."""
+    if not name.startswith("encoder."):
+        return encoder_depth + 1
+    block = re.search(r"\.blocks\.(\d+)\.", name)
+    if block:
+        return int(block.group(1)) + 1
+    return 0 if ".embed." in name else encoder_depth + 1
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the base rate; each group keeps its own scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]

@@ -1,0 +1,118 @@
+"""A training run on disk: it journals rows, commits `last` and `best`, and goes on where it stopped.
+
+`fit` yields numbers; this is their consumer. `last` is committed every so many seconds and at the end, `best`
+whenever a check scores higher than before. Both are whole files that replace the one before in one step.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from apatite.core.errors import ConfigError
+from apatite.data.batches import Batch
+from apatite.engine.checkpoint import load_state, restore, save_state, state_of
+from apatite.engine.fit import FitPlan, Row, Task, fit
+from apatite.engine.journal import Journal
+from apatite.io.run_folder import RunFolder
+
+Check = Callable[[int], Row]
+"""Looks at the model after a step; a `score` in its row, higher is better, decides what is `best`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How often things happen besides training.
+
+    Attributes:
+        save_every_s: Seconds between commits of `last`.
+        check_every: Steps between checks; the last step is always checked.
+        journal_every: Steps between journal rows.
+    """
+
+    save_every_s: float = 120.0
+    check_every: int = 1000
+    journal_every: int = 10
+
+
+class TrainingRun:
+    """One run in one folder.
+
+    Args:
+        folder: Where it keeps its files.
+        task: What is learned.
+        optimizer: Over `task.module`.
+        plan: Length, rates, precision.
+        pace: How often to save, check and journal.
+    """
+
+    def __init__(self, folder: RunFolder, task: Task, optimizer: torch.optim.Optimizer, plan: FitPlan, pace: Pace) -> None:
+        self.folder, self.task, self.optimizer, self.plan, self.pace = folder, task, optimizer, plan, pace
+        self.journal = Journal(folder.metrics)
+        self.best_score = float("-inf")
+
+    def resume(self) -> int:
+        """Put the last committed state back.
+
+        Returns:
+            The step at which to go on; 0 for a fresh run.
+
+        Raises:
+            ModelError: the checkpoint belongs to another architecture.
+            ConfigError: it was made with another seed or length.
+        """
+        if not self.folder.last.exists():
+            return 0
+        tensors, values = load_state(self.folder.last)
+        if (values["seed"], values["steps"]) != (self.plan.seed, self.plan.steps):
+            raise ConfigError(
+                f"the checkpoint is of a run of {values['steps']} steps with seed {values['seed']}",
+                where=str(self.folder.last),
+                fix="resume with the run's own config.yaml",
+            )
+        restore(self.task.module, self.optimizer, tensors, values["optimizer"])
+        self.best_score = values["best_score"] if values["best_score"] is not None else float("-inf")
+        self.journal.rewind(values["step"])
+        return values["step"]
+
+    def rows(self, batches: Callable[[int], Batch], check: Check | None = None, first_step: int = 0) -> Iterator[Row]:
+        """Train to the end of the plan, saving on the way.
+
+        Yields:
+            The row of every step; after a check, with what it found.
+        """
+        saved_at = time.monotonic()
+        for row in fit(self.task, batches, self.optimizer, self.plan, first_step):
+            done = int(row["step"]) + 1
+            is_last = done == self.plan.steps
+            if check is not None and (is_last or done % self.pace.check_every == 0):
+                row |= self._check(check, done)
+            if is_last or "score" in row or done % self.pace.journal_every == 0:
+                self.journal.write(row)
+            if is_last or time.monotonic() - saved_at >= self.pace.save_every_s:
+                self._save(done)
+                saved_at = time.monotonic()
+            yield row
+
+    def _check(self, check: Check, done: int) -> Row:
+        self.task.module.eval()
+        with torch.no_grad():
+            found = check(done)
+        if found.get("score", float("-inf")) > self.best_score:
+            self.best_score = found["score"]
+            tensors = {f"model.{name}": tensor for name, tensor in self.task.module.state_dict().items()}
+            save_state(self.folder.best, tensors, {"step": done, "score": self.best_score})
+        return found
+
+    def _save(self, done: int) -> None:
+        tensors, optimizer = state_of(self.task.module, self.optimizer)
+        score = None if self.best_score == float("-inf") else self.best_score
+        values = {"step": done, "seed": self.plan.seed, "steps": self.plan.steps, "best_score": score, "optimizer": optimizer}
+        save_state(self.folder.last, tensors, values)
+
+    def load_best(self) -> None:
+        """Put the weights of the best check back into the module; those of the last step where nothing was checked."""
+        if self.folder.best.exists():
+            tensors, _ = load_state(self.folder.best)
+            self.task.module.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()}, strict=True)

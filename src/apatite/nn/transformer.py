@@ -1,0 +1,83 @@
+"""A stack of pre-norm transformer blocks.
+
+Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), Eq. 2-3; stochastic depth after Huang et al. 2016
+(arXiv 1603.09382), with a rate that grows linearly with depth.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from apatite.core.types import Tokens
+from apatite.nn.attention import Attention, AttentionKernel
+
+MLP_RATIO = 4
+
+
+class Block(nn.Module):
+    """Attention, then a two-layer perceptron, each on normalised tokens and added to them."""
+
+    def __init__(self, dim: int, heads: int, kernel: AttentionKernel, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = Attention(dim, heads, kernel)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, MLP_RATIO * dim), nn.GELU(), nn.Linear(MLP_RATIO * dim, dim))
+        self.drop_path = drop_path
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """The shape does not change."""
+        tokens = tokens + self._maybe_drop(self.attention(self.attention_norm(tokens)))
+        return tokens + self._maybe_drop(self.mlp(self.mlp_norm(tokens)))
+
+    def _maybe_drop(self, branch: Tensor) -> Tensor:
+        """Drop the branch of whole samples while training; the rest is scaled so that the mean stays."""
+        if not self.training or self.drop_path == 0:
+            return branch
+        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path
+        return branch * kept / (1 - self.drop_path)
+
+
+class Transformer(nn.Module):
+    """Blocks and a final norm.
+
+    Args:
+        dim: Width of a token.
+        depth: Number of blocks.
+        heads: Heads per block.
+        kernel: How attention is computed.
+        drop_path: Rate of the last block; earlier blocks drop proportionally less.
+    """
+
+    def __init__(self, dim: int, depth: int, heads: int, kernel: AttentionKernel, drop_path: float = 0.0) -> None:
+        super().__init__()
+        rates = torch.linspace(0, drop_path, depth).tolist()
+        self.blocks = nn.ModuleList(Block(dim, heads, kernel, rate) for rate in rates)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """All blocks, then the norm."""
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens)
+
+    def hidden_states(self, tokens: Tokens) -> Iterator[Tokens]:
+        """The tokens after each block, before the final norm."""
+        for block in self.blocks:
+            tokens = block(tokens)
+            yield tokens
+
+
+def initialise(module: nn.Module) -> None:
+    """Xavier-uniform linears with zero bias, as the MAE family does; to be given to `nn.Module.apply`.
+
+    Source: He et al. 2022 (arXiv 2111.06377), appendix A.1. Padding of stored heads is zeroed again afterwards.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    if isinstance(module, Attention):
+        # `apply` visits children first, so this undoes what their initialisation put into the padding.
+        module._zero_padding()

@@ -1,0 +1,112 @@
+"""Is it learning anything? Reconstruction against trivial baselines, and the rank of the features.
+
+A falling loss alone proves little: a network that predicts each patch's mean scores about 1 on the normalised target,
+and copying a smooth interpolation of what is visible may score less. A method worth its time beats both, and its
+features span more than a few directions.
+
+Source: effective rank after Roy and Vetterli 2007 (EUSIPCO): the exponential of the entropy of the normalised
+singular values.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from apatite.core.types import Image, Tokens
+from apatite.losses.reconstruction import mean_squared_error, normalise_patches
+from apatite.nn.patches import patchify, place_tokens, take_tokens, unpatchify
+from apatite.nn.vit import ViTConfig
+from apatite.pretrain.terms import Pass, ReconstructHidden
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """Errors on the normalised target (no unit); lower is better.
+
+    Attributes:
+        error: Of the network.
+        patch_mean_error: Of predicting every patch's own mean (which a network cannot even know): about 1.
+        interpolation_error: Of interpolating smoothly between visible voxels, normalised like the target.
+    """
+
+    error: float
+    patch_mean_error: float
+    interpolation_error: float
+
+
+@torch.no_grad()
+def reconstruction_health(term: ReconstructHidden, seen: Pass, config: ViTConfig) -> Reconstruction:
+    """Compare a term's reconstruction of hidden patches with two baselines that need no learning."""
+    channels = len(config.windows_hu)
+    target = normalise_patches(take_tokens(seen.patches, seen.hidden), channels)
+    guess = take_tokens(patchify(interpolate_hidden(seen, config), config.patch), seen.hidden)
+    return Reconstruction(
+        error=mean_squared_error(term.predict(seen), target).item(),
+        patch_mean_error=mean_squared_error(torch.zeros_like(target), target).item(),
+        interpolation_error=mean_squared_error(normalise_patches(guess, channels), target).item(),
+    )
+
+
+def interpolate_hidden(seen: Pass, config: ViTConfig) -> Image:
+    """Fill hidden patches from visible voxels by normalised convolution, finest scale first.
+
+    At each scale the visible voxels are averaged over a growing box; a hidden voxel takes the value of the finest box
+    that contains anything visible (Knutsson and Westin 1993, normalised convolution).
+    """
+    channels = len(config.windows_hu)
+    is_seen = torch.zeros(*seen.patches.shape[:2], config.patch_voxels * channels, device=seen.patches.device)
+    is_seen = place_tokens(is_seen, torch.ones_like(take_tokens(seen.patches, seen.visible)), seen.visible)
+    known = unpatchify(is_seen, config.tokens, config.patch)
+    image = unpatchify(seen.patches, config.tokens, config.patch) * known
+    filled, done = image, known
+    reach = max(config.patch)
+    while bool((done < 0.5).any()):
+        weight, total = _box_mean(known, reach), _box_mean(image, reach)
+        # Two passes of a box make a tent, so that the filling has no hard edges.
+        weight, total = _box_mean(weight, reach), _box_mean(total, reach)
+        has_value = (weight > 1e-6) & (done < 0.5)
+        filled = torch.where(has_value, total / weight.clamp(min=1e-6), filled)
+        done = torch.where(has_value, torch.ones_like(done), done)
+        reach *= 2
+    return filled
+
+
+def _box_mean(image: Image, reach: int) -> Image:
+    edges = [min(2 * reach + 1, 2 * edge - 1) for edge in image.shape[2:]]
+    return F.avg_pool3d(image, edges, stride=1, padding=[edge // 2 for edge in edges], count_include_pad=True)
+
+
+@torch.no_grad()
+def effective_rank(features: Float[Tensor, "rows dim"]) -> float:
+    """How many directions the centred features really use: 1 when collapsed, at most their width."""
+    values = torch.linalg.svdvals((features - features.mean(dim=0)).double())
+    share = values / values.sum().clamp(min=1e-12)
+    return float(torch.exp(-(share * torch.log(share.clamp(min=1e-12))).sum()))
+
+
+@torch.no_grad()
+def reconstruction_pictures(term: ReconstructHidden, seen: Pass, config: ViTConfig) -> tuple[Image, Image, Image]:
+    """Original, visible part and reconstruction in network units.
+
+    The network predicts normalised patches; for the picture each is given the true mean and spread of its patch back,
+    as is customary, so only its pattern is the network's own.
+    """
+    channels = len(config.windows_hu)
+    hidden = take_tokens(seen.patches, seen.hidden)
+    drawn = _with_statistics_of(term.predict(seen).float(), hidden, channels)
+    empty = torch.full_like(seen.patches, float("nan"))
+    visible = place_tokens(empty, take_tokens(seen.patches, seen.visible), seen.visible)
+    restored = place_tokens(seen.patches, drawn, seen.hidden)
+    original, shown, made = (unpatchify(rows, config.tokens, config.patch) for rows in (seen.patches, visible, restored))
+    return original, shown, made
+
+
+def _with_statistics_of(pattern: Tokens, patches: Tokens, channels: int) -> Tokens:
+    """`pattern` with the mean and spread of each patch of `patches`; undoes `normalise_patches`."""
+    batch, count, _ = patches.shape
+    rows = patches.view(batch, count, -1, channels)
+    spread = torch.sqrt(rows.var(dim=2, keepdim=True) + 1e-6)
+    return (pattern.view_as(rows) * spread + rows.mean(dim=2, keepdim=True)).view_as(patches)

@@ -1,0 +1,37 @@
+import torch
+
+from apatite.nn.attention import AttentionKernel
+from apatite.nn.transformer import Block, Transformer
+
+KERNEL = AttentionKernel()
+
+
+def test_block_is_two_residual_branches():
+    torch.manual_seed(0)
+    block = Block(12, 2, KERNEL)
+    x = torch.randn(2, 5, 12)
+    middle = x + block.attention(block.attention_norm(x))
+    assert torch.equal(block(x), middle + block.mlp(block.mlp_norm(middle)))
+
+
+def test_drop_path_keeps_the_mean_and_rests_in_evaluation():
+    torch.manual_seed(0)
+    block = Block(12, 2, KERNEL, drop_path=0.4)
+    branch = torch.ones(20_000, 1, 1)
+    kept = block._maybe_drop(branch)
+    assert abs(kept.mean().item() - 1) < 0.03
+    assert set(kept.unique().tolist()) == {0.0, 1 / 0.6000000238418579} or len(kept.unique()) == 2
+    assert torch.equal(block.eval()._maybe_drop(branch), branch)
+
+
+def test_drop_path_grows_with_depth():
+    transformer = Transformer(12, 4, 2, KERNEL, drop_path=0.3)
+    assert [round(block.drop_path, 3) for block in transformer.blocks] == [0.0, 0.1, 0.2, 0.3]
+
+
+def test_hidden_states_end_where_forward_ends():
+    transformer = Transformer(12, 3, 2, KERNEL)
+    x = torch.randn(1, 4, 12)
+    states = list(transformer.hidden_states(x))
+    assert len(states) == 3
+    assert torch.equal(transformer.norm(states[-1]), transformer(x))
