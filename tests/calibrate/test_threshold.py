@@ -101,7 +101,9 @@ def test_finds_what_a_search_by_hand_finds(objective) -> None:
 def test_resampling_takes_patients_whole() -> None:
     curves, reference, _ = under_segmented_cases()
     independent = fit_threshold(curves, reference, [str(n) for n in range(40)], "log_mae")
-    repeated = fit_threshold(np.repeat(curves, 6, 0), np.repeat(reference, 6), [str(n // 6) for n in range(240)], "log_mae")
+    repeated = fit_threshold(
+        np.repeat(curves, 6, 0), np.repeat(reference, 6), [str(n // 6) for n in range(240)], "log_mae"
+    )
     split_up = fit_threshold(np.repeat(curves, 6, 0), np.repeat(reference, 6), [str(n) for n in range(240)], "log_mae")
     assert repeated.resampled_thresholds == independent.resampled_thresholds
     assert split_up.high - split_up.low < 0.7 * (repeated.high - repeated.low)
@@ -130,7 +132,10 @@ def test_refit_is_the_same_and_survives_json() -> None:
     assert first == second
     text = json.dumps(first.to_dict(), allow_nan=False)
     assert ThresholdFit.from_dict({**json.loads(text), "domain": "phantom"}) == first
-    assert fit_threshold(curves, reference, patients, resamples=50, seed=4).resampled_thresholds != first.resampled_thresholds
+    assert (
+        fit_threshold(curves, reference, patients, resamples=50, seed=4).resampled_thresholds
+        != first.resampled_thresholds
+    )
 
 
 def test_refusals() -> None:

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from apatite.cli.inspect import Inspect
 from apatite.core.errors import ModelError
-from apatite.segment.card import InputSpec, ModelCard, Provenance
-from apatite.segment.package import write_package
+from apatite.io.model_card import InputSpec, ModelCard, Provenance
+from apatite.io.model_package import write_package
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
         kind="encoder",
         architecture={"patch": [4, 8, 8]},
         recipe="[bold]tiny",
-        input=InputSpec(shape=(8, 16, 24), spacing_mm=(0.44, 0.5, 2.0), window_hu=(-200.0, 1000.0)),
+        input=InputSpec(shape=(8, 16, 24), spacing_mm=(0.44, 0.5, 2.0), windows_hu=((-200.0, 1000.0),)),
         label_names={},
         domains={"pretraining": ["phantom"], "training": [], "calibration": [], "reference": []},
         provenance=Provenance(apatite_version="0.1.0", seed=7),
@@ -32,12 +32,20 @@ def folder(tmp_path: Path) -> Path:
 
 def test_shows_the_card(folder: Path) -> None:
     outcome = Inspect(model=folder).run()
-    console = Console(width=140)
+    console = Console(width=110)
     with console.capture() as shown:
         for line in outcome.lines:
             console.print(line)
     text = shown.get()
-    for wanted in ("[bold]tiny", "phantom", "0.44", "uncalibrated", "15 numbers in 1 tensors", "not a medical device"):
+    for wanted in (
+        "[bold]tiny",
+        "phantom",
+        "0.44",
+        "uncalibrated",
+        "15 numbers in 1 tensors",
+        outcome.values["digest"],
+        "not a medical device",
+    ):
         assert wanted in text
     assert json.loads(json.dumps(outcome.values))["card"]["domains"]["pretraining"] == ["phantom"]
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 from scipy import stats
 
 from apatite.core.errors import ConfigError
@@ -29,9 +30,17 @@ def spread(values: np.ndarray) -> float:
 @pytest.mark.parametrize("method", ["bca", "percentile"])
 @pytest.mark.parametrize("statistic", [mean, median, spread])
 def test_equals_scipy_for_one_row_per_patient(method: str, statistic) -> None:
-    ours = bootstrap_interval(SKEWED, statistic, ONE_EACH, resamples=500, method=method, seed=3, coverage=0.9, unit="mm³")
+    ours = bootstrap_interval(
+        SKEWED, statistic, ONE_EACH, resamples=500, method=method, seed=3, coverage=0.9, unit="mm³"
+    )
     theirs = stats.bootstrap(
-        (SKEWED,), statistic, n_resamples=500, method=method, confidence_level=0.9, vectorized=False, rng=generator(3, "bootstrap")
+        (SKEWED,),
+        statistic,
+        n_resamples=500,
+        method=method,
+        confidence_level=0.9,
+        vectorized=False,
+        rng=generator(3, "bootstrap"),
     ).confidence_interval
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=1e-12)
     assert (ours.value, ours.unit, ours.coverage) == (statistic(SKEWED), "mm³", 0.9)
@@ -41,7 +50,7 @@ def test_all_rows_of_a_drawn_patient_come_along() -> None:
     values, patients = np.array([1.0, 10.0, 2.0, 20.0, 3.0, 4.0]), ["a", "b", "a", "b", "a", "c"]
     ours = bootstrap_interval(values, mean, patients, resamples=400, method="percentile", seed=1)
     of = {"a": [1.0, 2.0, 3.0], "b": [10.0, 20.0], "c": [4.0]}
-    by_hand = [np.mean(sum((of["abc"[number]] for number in draw), [])) for draw in draw_patients(3, 400, 1)]
+    by_hand = [np.mean([value for number in draw for value in of["abc"[number]]]) for draw in draw_patients(3, 400, 1)]
     assert (ours.low, ours.high) == pytest.approx(np.quantile(by_hand, [0.025, 0.975]), rel=1e-12)
 
 
@@ -141,14 +150,16 @@ def test_order_of_patients_is_first_appearance() -> None:
 def test_intervals_nest_with_coverage() -> None:
     widths = [
         (estimate.high - estimate.low)
-        for estimate in (bootstrap_interval(SKEWED, mean, ONE_EACH, coverage=coverage) for coverage in (0.5, 0.8, 0.95, 0.99))
+        for estimate in (
+            bootstrap_interval(SKEWED, mean, ONE_EACH, coverage=coverage) for coverage in (0.5, 0.8, 0.95, 0.99)
+        )
     ]
     assert all(narrow < wide for narrow, wide in pairwise(widths))
 
 
 @pytest.mark.parametrize("setting", [{"method": "bac"}, {"resamples": 0}, {"coverage": 1.0}])
 def test_nonsense_is_refused(setting) -> None:
-    with pytest.raises((ConfigError, Exception), match="interval|Literal|method"):
+    with pytest.raises((ConfigError, TypeCheckError), match=r"interval|method"):
         bootstrap_interval(SKEWED, mean, ONE_EACH, **setting)
 
 

@@ -62,6 +62,19 @@ def bar(items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]
             yield item
 
 
+def terminal_table(table: Any) -> Any:
+    """A `report.html.Table` as a rich table."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    drawn = Table(box=SIMPLE_HEAD, caption=table.caption, caption_justify="left", pad_edge=False)
+    for heading, is_numeric in zip(table.columns, table.is_numeric, strict=True):
+        drawn.add_column(heading, justify="right" if is_numeric else "left")
+    for row in table.texts:
+        drawn.add_row(*row)
+    return drawn
+
+
 def _length(items: Any) -> int | None:
     return len(items) if hasattr(items, "__len__") else None
 

@@ -22,8 +22,8 @@ class Inspect(CommonFlags):
 
     def run(self) -> Outcome:
         """Check the seal, then show the card. The network is not built."""
-        from apatite.segment.card import values_of_card
-        from apatite.segment.package import read_summary
+        from apatite.io.model_card import values_of_card
+        from apatite.io.model_package import read_summary
 
         summary = read_summary(self.model)
         card = values_of_card(summary.card)
@@ -43,6 +43,8 @@ def _table(values: dict[str, Any]) -> "Table":
 
     card = values["card"]
     table = Table(title=f"{card['kind']} {escape(values['package'])}", show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")
     rows: list[tuple[str, Any]] = [
         ("digest", f"{values['digest']} (unaltered)"),
         ("weights", f"{values['num_parameters']:,} numbers in {values['num_tensors']} tensors"),
@@ -56,7 +58,7 @@ def _table(values: dict[str, Any]) -> "Table":
         *((key, value) for key, value in card["provenance"].items() if key != "use"),
     ]
     for name, value in rows:
-        table.add_row(escape(str(name)), escape(str(value)))
+        table.add_row(escape(str(name)), escape(str(value) or "not stated"))
     return table
 
 

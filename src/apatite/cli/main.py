@@ -5,12 +5,30 @@ import signal
 import sys
 from typing import Any
 
+from apatite.cli.calibrate import Calibrate
 from apatite.cli.console import show
 from apatite.cli.doctor import Doctor
+from apatite.cli.evaluate import Evaluate
+from apatite.cli.finetune import Finetune
+from apatite.cli.index import Index
+from apatite.cli.inspect import Inspect
+from apatite.cli.list import List
+from apatite.cli.predict import Predict
+from apatite.cli.prepare import Prepare
+from apatite.cli.pretrain import Pretrain
 from apatite.core.errors import EXIT_INTERNAL, EXIT_USAGE, ApatiteError
 
 VERBS: dict[str, type] = {
     "doctor": Doctor,
+    "index": Index,
+    "prepare": Prepare,
+    "pretrain": Pretrain,
+    "finetune": Finetune,
+    "calibrate": Calibrate,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "inspect": Inspect,
+    "list": List,
 }
 """Every verb, in the order in which a user meets them."""
 

@@ -124,7 +124,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-_CODES = {errno.ENOSPC: "NO_SPACE", errno.EDQUOT: "NO_SPACE", errno.EROFS: "READ_ONLY", errno.EACCES: "READ_ONLY", errno.EPERM: "READ_ONLY"}
+_CODES = {
+    errno.ENOSPC: "NO_SPACE",
+    errno.EDQUOT: "NO_SPACE",
+    errno.EROFS: "READ_ONLY",
+    errno.EACCES: "READ_ONLY",
+    errno.EPERM: "READ_ONLY",
+}
 _FIXES = {
     "NO_SPACE": "free some space, then run the same command again",
     "READ_ONLY": "choose a folder you may write to with -o",
@@ -138,4 +144,6 @@ def _storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         code = _CODES.get(error.errno or 0, "IO_ERROR")
-        raise StorageError(f"cannot write ({os.strerror(error.errno or errno.EIO)})", where=str(path), fix=_FIXES[code], code=code) from error
+        raise StorageError(
+            f"cannot write ({os.strerror(error.errno or errno.EIO)})", where=str(path), fix=_FIXES[code], code=code
+        ) from error

@@ -37,7 +37,9 @@ def load(config_class: type[C], values: Mapping[str, Any], where: str = "config"
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join([where, *map(str, first["loc"])])
-        raise ConfigError(f"{first['msg'].lower()}, got {first['input']!r}", where=place, fix="correct that value") from None
+        raise ConfigError(
+            f"{first['msg'].lower()}, got {first['input']!r}", where=place, fix="correct that value"
+        ) from None
 
 
 def dump(config: Any) -> dict[str, Any]:
@@ -64,8 +66,14 @@ def override(config: C, assignments: Iterable[str]) -> C:
         *parents, last = key.split(".")
         for parent in parents:
             child = node.get(parent)
-            if not isinstance(child, dict):
+            if parent not in node:
                 raise ConfigError(f"unknown key {parent!r}", where=key, fix=nearest(parent, list(node)))
+            if not isinstance(child, dict):
+                raise ConfigError(
+                    f"{parent!r} is {child!r}, with no keys below it",
+                    where=key,
+                    fix=f"set {parent} whole, in a YAML file",
+                )
             node = child
         if last not in node:
             raise ConfigError(f"unknown key {last!r}", where=key, fix=nearest(last, list(node)))
@@ -93,7 +101,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError("cannot be read as YAML", where=str(path), fix="check the path and the file's syntax") from error
+        raise ConfigError(
+            "cannot be read as YAML", where=str(path), fix="check the path and the file's syntax"
+        ) from error
     if not isinstance(values, dict):
         raise ConfigError("is not a mapping of keys to values", where=str(path), fix="write key: value lines")
     return values

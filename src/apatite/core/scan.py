@@ -37,7 +37,9 @@ class SliceStack:
 
     def __post_init__(self) -> None:
         if len(self.origins_ras_mm) != self.shape[0] or len(self.thickness_mm) != self.shape[0]:
-            raise ValueError(f"{self.shape[0]} slices, but {len(self.origins_ras_mm)} origins and {len(self.thickness_mm)} thicknesses")
+            raise ValueError(
+                f"{self.shape[0]} slices, but {len(self.origins_ras_mm)} origins, {len(self.thickness_mm)} thicknesses"
+            )
         if self.shape[0] > 1 and np.any(np.diff(self.positions_mm) <= 0):
             raise ValueError("slices are not sorted along the normal, or two of them share a position")
 
@@ -81,7 +83,7 @@ class SliceStack:
         Beyond the ends the spacing of the nearest pair goes on; for a single slice, its thickness.
         """
         positions = self.positions_mm
-        along = points_ras_mm @ self.normal_ras
+        along = np.asarray(points_ras_mm @ self.normal_ras)
         index = _interpolated_index(along, positions, float(self.thickness_mm[0]))
         lower = np.clip(np.floor(index), 0, max(self.shape[0] - 2, 0)).astype(int)
         upper = np.minimum(lower + 1, self.shape[0] - 1)
@@ -98,7 +100,7 @@ def _interpolated_index(
 ) -> Float[np.ndarray, "*points"]:
     """Fractional slice index of positions along the normal, going on linearly beyond both ends."""
     if len(positions) == 1:
-        return (along - positions[0]) / thickness_mm
+        return np.asarray((along - positions[0]) / thickness_mm)
     index = np.interp(along, positions, np.arange(len(positions), dtype=float))
     below = (along - positions[0]) / (positions[1] - positions[0])
     above = len(positions) - 1 + (along - positions[-1]) / (positions[-1] - positions[-2])

@@ -55,7 +55,9 @@ class Grid:
         if self.shape != other.shape:
             return False
         depth, height, width = self.shape
-        corners = np.array([[i, j, k] for i in (0, width - 1) for j in (0, height - 1) for k in (0, depth - 1)], dtype=float)
+        corners = np.array(
+            [[i, j, k] for i in (0, width - 1) for j in (0, height - 1) for k in (0, depth - 1)], dtype=float
+        )
         return bool(np.abs(self.to_ras(corners) - other.to_ras(corners)).max() <= tolerance_mm)
 
 

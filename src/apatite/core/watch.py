@@ -5,11 +5,12 @@ bar with an ETA; Python users pass nothing, and nothing is shown.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
 
+@runtime_checkable
 class Watch(Protocol):
     """Iterate over `items` unchanged, and show how far it has got."""
 

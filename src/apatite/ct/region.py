@@ -12,6 +12,7 @@ fixed size in mm.
 
 import math
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -39,7 +40,9 @@ class RegionConfig:
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1 or min(self.spacing_mm) <= 0:
-            raise ConfigError(f"a region of {self.shape} voxels of {self.spacing_mm} mm is empty", fix="use positive numbers")
+            raise ConfigError(
+                f"a region of {self.shape} voxels of {self.spacing_mm} mm is empty", fix="use positive numbers"
+            )
 
     def grid(self, centre_ras_mm: Float[np.ndarray, "3"]) -> Grid:
         """The region's grid around a centre."""
@@ -96,14 +99,22 @@ def carry_back(values: Volume, stack: SliceStack) -> Float32[np.ndarray, "slices
     step = np.stack([stack.column_step_ras_mm, stack.row_step_ras_mm], axis=1)
     inverse = np.linalg.inv(values.grid.ijk_to_ras[:3, :3])
     offsets = (np.arange(PROFILE_SAMPLES) + 0.5) / PROFILE_SAMPLES - 0.5
-    starts = stack.origins_ras_mm[:, None, :] + offsets[None, :, None] * stack.thickness_mm[:, None, None] * stack.normal_ras
+    starts = (
+        stack.origins_ras_mm[:, None, :] + offsets[None, :, None] * stack.thickness_mm[:, None, None] * stack.normal_ras
+    )
     start_ijk = (starts - values.grid.ijk_to_ras[:3, 3]) @ inverse.T
     return _read_back(
-        np.ascontiguousarray(values.voxels, dtype=np.float32), start_ijk, np.ascontiguousarray((inverse @ step).T), stack.shape[1], stack.shape[2]
+        np.ascontiguousarray(values.voxels, dtype=np.float32),
+        start_ijk,
+        np.ascontiguousarray((inverse @ step).T),
+        stack.shape[1],
+        stack.shape[2],
     )
 
 
-def _resample(voxels: np.ndarray, stack: SliceStack, grid: Grid, outside: float) -> Float32[np.ndarray, "depth height width"]:
+def _resample(
+    voxels: np.ndarray, stack: SliceStack, grid: Grid, outside: float
+) -> Float32[np.ndarray, "depth height width"]:
     """Mean over each voxel of `grid`, by sub-samples no farther apart than the original pixels."""
     # The slice axis may be uneven, so its coordinate is looked up per point. The map along the normal is piecewise
     # linear; rows and columns are linear in the point and in the interpolated origin.
@@ -125,6 +136,7 @@ def _resample(voxels: np.ndarray, stack: SliceStack, grid: Grid, outside: float)
 
 
 @njit(cache=True)
+@no_type_check
 def _trilinear(voxels: np.ndarray, z: float, y: float, x: float, outside: float) -> float:
     """Trilinear value at a fractional index; half a voxel beyond the border still counts as the border."""
     depth, height, width = voxels.shape
@@ -134,12 +146,17 @@ def _trilinear(voxels: np.ndarray, z: float, y: float, x: float, outside: float)
     z0, y0, x0 = int(z), int(y), int(x)
     z1, y1, x1 = min(z0 + 1, depth - 1), min(y0 + 1, height - 1), min(x0 + 1, width - 1)
     dz, dy, dx = z - z0, y - y0, x - x0
-    low = (voxels[z0, y0, x0] * (1 - dx) + voxels[z0, y0, x1] * dx) * (1 - dy) + (voxels[z0, y1, x0] * (1 - dx) + voxels[z0, y1, x1] * dx) * dy
-    high = (voxels[z1, y0, x0] * (1 - dx) + voxels[z1, y0, x1] * dx) * (1 - dy) + (voxels[z1, y1, x0] * (1 - dx) + voxels[z1, y1, x1] * dx) * dy
+    low = (voxels[z0, y0, x0] * (1 - dx) + voxels[z0, y0, x1] * dx) * (1 - dy) + (
+        voxels[z0, y1, x0] * (1 - dx) + voxels[z0, y1, x1] * dx
+    ) * dy
+    high = (voxels[z1, y0, x0] * (1 - dx) + voxels[z1, y0, x1] * dx) * (1 - dy) + (
+        voxels[z1, y1, x0] * (1 - dx) + voxels[z1, y1, x1] * dx
+    ) * dy
     return low * (1 - dz) + high * dz
 
 
 @njit(cache=True)
+@no_type_check
 def _slice_index(positions: np.ndarray, along: float, thickness: float) -> float:
     """Fractional slice index of a position along the normal; a single slice reaches as far as it is thick."""
     last = len(positions) - 1
@@ -154,7 +171,8 @@ def _slice_index(positions: np.ndarray, along: float, thickness: float) -> float
 
 
 @njit(cache=True)
-def _sample_mean(voxels, positions, thickness, origins, normal, to_row_column, shape, affine, counts, outside):  # noqa: ANN001, ANN202, PLR0913 - compiled
+@no_type_check
+def _sample_mean(voxels, positions, thickness, origins, normal, to_row_column, shape, affine, counts, outside):  # noqa: PLR0913 - compiled
     """Mean of sub-samples over each voxel of the target grid."""
     result = np.empty((shape[0], shape[1], shape[2]), dtype=np.float32)
     last = max(len(positions) - 2, 0)
@@ -176,7 +194,7 @@ def _sample_mean(voxels, positions, thickness, origins, normal, to_row_column, s
                             if index < -0.5:
                                 accumulated += outside
                                 continue
-                            lower = min(max(int(math.floor(index)), 0), last)
+                            lower = min(max(math.floor(index), 0), last)
                             upper = min(lower + 1, len(positions) - 1)
                             w = index - lower
                             dx = x - origins[lower, 0] * (1 - w) - origins[upper, 0] * w
@@ -190,7 +208,8 @@ def _sample_mean(voxels, positions, thickness, origins, normal, to_row_column, s
 
 
 @njit(cache=True)
-def _read_back(voxels, start_ijk, step_ijk, rows, columns):  # noqa: ANN001, ANN202 - compiled
+@no_type_check
+def _read_back(voxels, start_ijk, step_ijk, rows, columns):
     """Mean over the slice profile of trilinear reads at every original pixel."""
     slices, samples, _ = start_ijk.shape
     result = np.zeros((slices, rows, columns), dtype=np.float32)

@@ -6,15 +6,16 @@ run may stop and go on anywhere. Two sources: regions of one size (a memory-mapp
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from apatite.core.errors import DataError
 from apatite.core.rng import generator
-from apatite.core.types import Edges, Image
+from apatite.core.types import Edges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +31,9 @@ class Batch:
     """
 
     case_ids: tuple[str, ...]
-    images_hu: Image
-    targets: Image | None = None
-    is_annotated: Tensor | None = None
+    images_hu: Float[Tensor, "batch 1 depth height width"]
+    targets: Float[Tensor, "batch labels depth height width"] | None = None
+    is_annotated: Bool[Tensor, "batch labels"] | None = None
 
     def to(self, device: str) -> "Batch":
         """The same batch on a device."""
@@ -42,6 +43,7 @@ class Batch:
         return replace(self, **{name: value if value is None else value.to(device) for name, value in moved.items()})
 
 
+@runtime_checkable
 class LabelledCrop(Protocol):
     """Where crops come from."""
 

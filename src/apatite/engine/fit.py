@@ -6,7 +6,7 @@ step, and torch's own generator is seeded per step, so there is no random state 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from apatite.engine.schedule import warmup_cosine
 Row = dict[str, float]
 
 
+@runtime_checkable
 class Task(Protocol):
     """What is learned: a module and its named losses."""
 

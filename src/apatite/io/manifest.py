@@ -11,7 +11,8 @@ import math
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +186,12 @@ def labels_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.labels.json")
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, split_words: Mapping[str, str] | None = None) -> Manifest:
     """Read a manifest and its label names.
+
+    Args:
+        path: The CSV file.
+        split_words: Other words for splits, `{"train": "pretrain"}`, for tables made elsewhere.
 
     Raises:
         DataError: the file cannot be read, or a row is wrong; the message names row and column.
@@ -203,7 +208,10 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError("lists no case", where=str(path), fix="add one row per case below the column names")
     columns = [name.strip() for name in rows[0]]
     _check_columns(columns, path)
-    cases = tuple(_parse_row(columns, row, f"{path.name} row {number}") for number, row in enumerate(rows[1:], start=2))
+    words = dict(split_words or {})
+    cases = tuple(
+        _parse_row(columns, row, f"{path.name} row {number}", words) for number, row in enumerate(rows[1:], start=2)
+    )
     ignored = tuple(name for name in columns if name not in COLUMNS)
     return Manifest(root=path.parent, cases=cases, label_names=_read_label_names(path, cases), ignored_columns=ignored)
 
@@ -219,7 +227,6 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 def moved(case: Case, old_root: Path, new_root: Path) -> Case:
     """The same case seen from another folder; absolute paths stay."""
-    from dataclasses import replace
 
     def rebase(text: str) -> str:
         return text if not text or Path(text).is_absolute() else relative_path(old_root / text, new_root)
@@ -264,7 +271,7 @@ def _check_columns(columns: list[str], path: Path) -> None:
             raise DataError(f"has no column {name!r}", where=str(path), fix=nearest(name, columns))
 
 
-def _parse_row(columns: list[str], row: list[str], where: str) -> Case:
+def _parse_row(columns: list[str], row: list[str], where: str, split_words: dict[str, str]) -> Case:
     if len(row) != len(columns):
         raise DataError(
             f"has {len(row)} cells, the header has {len(columns)}", where=where, fix="quote cells that hold a comma"
@@ -273,6 +280,7 @@ def _parse_row(columns: list[str], row: list[str], where: str) -> Case:
     for name, cell in zip(columns, row, strict=True):
         if name in COLUMNS and cell.strip():
             values[name] = _parse_cell(name, _text(cell.strip()), where)
+    values["split"] = split_words.get(values.get("split", ""), values.get("split", ""))
     try:
         return Case(**{name: values.get(name, "") for name in _REQUIRED} | values)
     except DataError as error:

@@ -10,7 +10,7 @@ import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -27,8 +27,10 @@ EDGE_RANGE_MM = (1e-3, 1e3)
 """Edges of a voxel outside this range are a wrong unit, not a scanner."""
 
 _CHUNK = 2**24
+Stream = gzip.GzipFile | io.BufferedReader
 _HEADERS = {348: (nib.Nifti1Header, 352), 540: (nib.Nifti2Header, 544)}
-_UNITS_MM = ("mm", "unknown")
+# The standard codes for "not said" and for mm.
+_UNITS_MM = (0, 2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +75,7 @@ def read_nifti(path: Path, where: str) -> NiftiContent:
         with path.open("rb") as raw:
             is_gzip = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
-            stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if is_gzip else raw
+            stream = gzip.GzipFile(fileobj=raw) if is_gzip else raw
             layout = _read_layout(stream, where)
             data = _read_bytes(stream, layout, where)
     except FileNotFoundError:
@@ -142,7 +144,7 @@ def _header_bytes(voxels: np.ndarray, ijk_to_ras: np.ndarray) -> bytes:
     return header.binaryblock + b"\0\0\0\0"
 
 
-def _read_layout(stream: IO[bytes], where: str) -> _Layout:
+def _read_layout(stream: Stream, where: str) -> _Layout:
     """The header scan: nothing larger than a header is read, and nothing is allocated, before all of it holds."""
     head = _read_up_to(stream, 544)
     sizes = {order: int.from_bytes(head[:4], order) for order in ("little", "big")}
@@ -164,7 +166,7 @@ def _checked_layout(header: Any, least_offset: int, where: str) -> _Layout:
     shape = _shape(header, where)
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError:
+    except (HeaderDataError, KeyError):
         dtype = np.dtype("V1")
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise DataError(
@@ -215,9 +217,9 @@ def _shape(header: Any, where: str) -> tuple[int, int, int]:
 
 
 def _affine(header: Any, where: str) -> Float[np.ndarray, "4 4"]:
-    unit = header.get_xyzt_units()[0] if int(header["xyzt_units"]) % 8 in (0, 1, 2, 3) else "unknown"
+    unit = int(header["xyzt_units"]) & 7
     if unit not in _UNITS_MM:
-        raise DataError(f"gives its positions in {unit}", where=where, fix="store them in mm", code="BAD_SPACING")
+        raise DataError("gives its positions in another unit than mm", where=where, fix="store mm", code="BAD_SPACING")
     if int(header["sform_code"]) > 0:
         affine = np.asarray(header.get_sform(), dtype=np.float64)
     elif int(header["qform_code"]) > 0:
@@ -252,7 +254,7 @@ def _qform(header: Any, where: str) -> Float[np.ndarray, "4 4"]:
         ) from None
 
 
-def _read_bytes(stream: IO[bytes], layout: _Layout, where: str) -> bytes:
+def _read_bytes(stream: Stream, layout: _Layout, where: str) -> bytes:
     """The voxels' bytes; a compressed stream is followed no further than one byte beyond them."""
     stream.seek(layout.offset)
     data = _read_up_to(stream, layout.num_bytes)
@@ -263,7 +265,7 @@ def _read_bytes(stream: IO[bytes], layout: _Layout, where: str) -> bytes:
     return data
 
 
-def _read_up_to(stream: IO[bytes], num_bytes: int) -> bytes:
+def _read_up_to(stream: Stream, num_bytes: int) -> bytes:
     """At most `num_bytes`, in chunks: memory follows the bytes present, not the bytes declared."""
     if num_bytes <= _CHUNK:
         return stream.read(num_bytes)

@@ -151,10 +151,7 @@ def _choose_finetune(cases: list[Case], config: SplitConfig) -> list[Case]:
     if not patients:
         return cases
     ordered = stratified(patients, config.seed)
-    if config.labelled is None:
-        count = max(1, round(config.labelled_fraction * len(ordered)))
-    else:
-        count = config.labelled
+    count = config.labelled or max(1, round(config.labelled_fraction * len(ordered)))
     if count > len(ordered):
         raise DataError(
             f"{count} labelled cases were asked for, {len(ordered)} training patients have a label",

@@ -159,14 +159,16 @@ class Prepared:
             ) from error
 
     def _refuse_misfit(self) -> None:
-        count = len(self.cases)
-        lengths = {"grids.npy": len(self.grids)}
+        count, num_labels = len(self.cases), len(self.label_values)
+        expected: dict[str, tuple[int, ...]] = {"grids.npy": (count, 4, 4)}
         if self.kind == "region":
-            lengths |= {"images.npy": len(self.images), "fractions.npy": len(self.fractions)}
-        for name, length in lengths.items():
-            if length != count:
+            edges = self._array("images.npy", "region").shape[1:]
+            expected |= {"images.npy": (count, *edges), "fractions.npy": (count, num_labels, *edges)}
+        for name, shape in expected.items():
+            found = self._array(name, self.kind).shape
+            if found != shape:
                 raise DataError(
-                    f"{name} has {length} rows, cases.csv {count}", where=str(self.folder), fix="prepare it anew"
+                    f"{name} has the shape {found}, not {shape}", where=str(self.folder), fix="prepare it anew"
                 )
 
 
@@ -191,13 +193,17 @@ class ArrayWriter:
             self._file.write(np.ascontiguousarray(row.reshape(self._shape), dtype=self._dtype).tobytes())
         self._rows += 1
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """State the number of rows, and close."""
         self._file.truncate(self._file.tell())
         self._file.seek(0)
         self._write_header(self._rows)
         if self._file.tell() != self._start:
             raise RuntimeError("the array header changed its length")
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; without `finish` it is not to be read."""
         self._file.close()
 
     def _write_header(self, rows: int) -> None:

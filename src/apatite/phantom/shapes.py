@@ -73,34 +73,34 @@ def rotation(turn_deg: Vector) -> Float[np.ndarray, "3 3"]:
     return np.ascontiguousarray((about_z @ about_y @ about_x).T)
 
 
-@njit(cache=True)
-def signed_distance(row: np.ndarray, x: float, y: float, z: float) -> float:
-    """Distance in mm from a point to a solid's surface, negative inside (near the surface; elsewhere a bound)."""
-    dx, dy, dz = x - row[3], y - row[4], z - row[5]
-    if row[0] == ROD:
-        ax, ay, az = row[6] - row[3], row[7] - row[4], row[8] - row[5]
+@njit(cache=True, error_model="numpy")
+def signed_distance(solids: np.ndarray, q: int, x: float, y: float, z: float) -> float:
+    """Distance in mm from a point to the surface of solid `q`, negative inside (near the surface; elsewhere a bound)."""
+    dx, dy, dz = x - solids[q, 3], y - solids[q, 4], z - solids[q, 5]
+    if solids[q, KIND] == ROD:
+        ax, ay, az = solids[q, 6] - solids[q, 3], solids[q, 7] - solids[q, 4], solids[q, 8] - solids[q, 5]
         along = (dx * ax + dy * ay + dz * az) / max(ax * ax + ay * ay + az * az, 1e-12)
         along = min(max(along, 0.0), 1.0)
         ex, ey, ez = dx - along * ax, dy - along * ay, dz - along * az
-        return math.sqrt(ex * ex + ey * ey + ez * ez) - (row[18] + along * (row[19] - row[18]))
-    u = row[9] * dx + row[10] * dy + row[11] * dz
-    v = row[12] * dx + row[13] * dy + row[14] * dz
-    w = row[15] * dx + row[16] * dy + row[17] * dz
-    if row[0] == ELLIPSOID:
-        a, b, c = u / row[6], v / row[7], w / row[8]
+        return math.sqrt(ex * ex + ey * ey + ez * ez) - (solids[q, 18] + along * (solids[q, 19] - solids[q, 18]))
+    u = solids[q, 9] * dx + solids[q, 10] * dy + solids[q, 11] * dz
+    v = solids[q, 12] * dx + solids[q, 13] * dy + solids[q, 14] * dz
+    w = solids[q, 15] * dx + solids[q, 16] * dy + solids[q, 17] * dz
+    if solids[q, KIND] == ELLIPSOID:
+        a, b, c = u / solids[q, 6], v / solids[q, 7], w / solids[q, 8]
         level = math.sqrt(a * a + b * b + c * c)
-        a, b, c = a / row[6], b / row[7], c / row[8]
+        a, b, c = a / solids[q, 6], b / solids[q, 7], c / solids[q, 8]
         slope = math.sqrt(a * a + b * b + c * c)
         if slope < 1e-9:
-            return -min(row[6], row[7], row[8])
+            return -min(solids[q, 6], solids[q, 7], solids[q, 8])
         return level * (level - 1.0) / slope
-    r = row[18]
-    a, b, c = abs(u) - row[6] + r, abs(v) - row[7] + r, abs(w) - row[8] + r
-    p, q, s = max(a, 0.0), max(b, 0.0), max(c, 0.0)
-    return math.sqrt(p * p + q * q + s * s) + min(max(a, b, c), 0.0) - r
+    r = solids[q, 18]
+    a, b, c = abs(u) - solids[q, 6] + r, abs(v) - solids[q, 7] + r, abs(w) - solids[q, 8] + r
+    p, s, t = max(a, 0.0), max(b, 0.0), max(c, 0.0)
+    return math.sqrt(p * p + s * s + t * t) + min(max(a, b, c), 0.0) - r
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def smooth_union(first: float, second: float, width_mm: float) -> float:
     """Join two distances with a rounded seam (polynomial smooth minimum, Quilez)."""
     overlap = max(width_mm - abs(first - second), 0.0)

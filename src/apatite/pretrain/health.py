@@ -75,8 +75,13 @@ def interpolate_hidden(seen: Pass, config: ViTConfig) -> Image:
 
 
 def _box_mean(image: Image, reach: int) -> Image:
-    edges = [min(2 * reach + 1, 2 * edge - 1) for edge in image.shape[2:]]
-    return F.avg_pool3d(image, edges, stride=1, padding=[edge // 2 for edge in edges], count_include_pad=True)
+    """Mean over a box, zero outside; one axis after the other, since a box of 100³ at once would take minutes."""
+    for axis in range(3):
+        edge = min(2 * reach + 1, 2 * image.shape[2 + axis] - 1)
+        kernel, padding = [1, 1, 1], [0, 0, 0]
+        kernel[axis], padding[axis] = edge, edge // 2
+        image = F.avg_pool3d(image, kernel, stride=1, padding=padding, count_include_pad=True)
+    return image
 
 
 @torch.no_grad()

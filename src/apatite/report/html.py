@@ -41,12 +41,14 @@ class Picture:
         kind: How it is encoded.
         caption: What it shows, with the number of cases.
         alt: The same for those who cannot see it.
+        width_px: Width on the page; the image's own when None.
     """
 
     content: bytes
     kind: Literal["png", "svg"]
     caption: str
     alt: str
+    width_px: int | None = None
 
     @property
     def data_uri(self) -> str:

@@ -15,6 +15,9 @@ Cell = str | float | int | Estimate | None
 NOTHING = "–"
 """What stands where a quantity is undefined or was not measured."""
 
+_SMALLEST = 1e-9
+"""Anything smaller is rounding noise and shown as 0.00."""
+
 
 def cell_text(cell: Cell) -> str:
     """A table cell as text: counts exactly, measured numbers with three significant figures, NaN as a dash."""
@@ -39,9 +42,10 @@ def number_text(value: float, largest: float | None = None) -> str:
     if not math.isfinite(value):
         return NOTHING if math.isnan(value) else ("∞" if value > 0 else "−∞")
     size = abs(value if largest is None else largest)
-    place = 2 - math.floor(math.log10(size)) if size > 0 else 2
+    # The exponent after rounding: 99.96 is shown as 100, not as 100.0.
+    place = 2 - int(f"{size:.2e}".partition("e")[2]) if size >= _SMALLEST else 2
     rounded = round(value, place)
-    text = f"{rounded:.{min(max(place, 0), 12)}f}"
+    text = f"{rounded:.{max(place, 0)}f}"
     return text.replace("-", "−") if rounded else text.replace("-", "")
 
 

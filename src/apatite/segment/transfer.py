@@ -110,7 +110,9 @@ def transfer(source: Mapping[str, Tensor], target: nn.Module, rules: Sequence[Ru
     loaded = [row for row in coverage.rows if row.status == "loaded"]
     for row in loaded:
         if not torch.isfinite(source[row.source]).all():
-            raise ModelError(f"{row.source} is not finite", where="transfer", fix="use another checkpoint", code="NONFINITE")
+            raise ModelError(
+                f"{row.source} is not finite", where="transfer", fix="use another checkpoint", code="NONFINITE"
+            )
     with torch.no_grad():
         for row in loaded:
             parameters[row.target].copy_(source[row.source])
@@ -130,7 +132,9 @@ def _origins(source: Mapping[str, Tensor], rules: Sequence[Rule]) -> tuple[dict[
             continue
         place = _renamed(name, rule.source, rule.target)
         if place in origin:
-            raise ConfigError(f"{origin[place]} and {name} both go to {place}", where="transfer", fix="correct the rules")
+            raise ConfigError(
+                f"{origin[place]} and {name} both go to {place}", where="transfer", fix="correct the rules"
+            )
         origin[place] = name
     return origin, dropped
 
@@ -147,7 +151,9 @@ def _rows(
             yield Row(target=name, source=expected, status="missing", numel=parameter.numel())
             continue
         fits = source[chosen[name]].shape == parameter.shape
-        yield Row(target=name, source=chosen[name], status="loaded" if fits else "shape differs", numel=parameter.numel())
+        yield Row(
+            target=name, source=chosen[name], status="loaded" if fits else "shape differs", numel=parameter.numel()
+        )
 
 
 def _covers(prefix: str, name: str) -> bool:

@@ -6,7 +6,6 @@ else is refused. Knows no network, only outcomes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float
@@ -15,9 +14,10 @@ from apatite.calcium.burden import BurdenCuts, paper_cuts
 from apatite.core.errors import DataError
 from apatite.core.volume import Estimate
 from apatite.core.watch import Watch, unwatched
-from apatite.study.intervals import IntervalConfig, difference, interval
+from apatite.study.differences import Difference, paired_differences
+from apatite.study.intervals import IntervalConfig, interval
 from apatite.study.outcomes import CaseOutcome
-from apatite.study.quantities import OVER_LABELS, PAIRED, QUANTITIES
+from apatite.study.quantities import OVER_LABELS, QUANTITIES
 from apatite.study.strata import ALL, strata
 from apatite.study.summary import Summary, summarise
 
@@ -39,27 +39,8 @@ class EvaluateConfig:
     primary: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A quantity of one model minus that of another, on the same cases.
-
-    Attributes:
-        quantity: Name in `QUANTITIES`.
-        label: Label value.
-        hu_gate: As in the outcomes.
-        model: The first model …
-        baseline: … minus this one.
-        num_cases: Cases in which the quantity is defined for both.
-        estimate: With its interval.
-    """
-
-    quantity: str
-    label: int
-    hu_gate: float | None
-    model: str
-    baseline: str
-    num_cases: int
-    estimate: Estimate
+STANDARD = EvaluateConfig()
+"""What is used where nothing else is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +115,10 @@ class Evaluation:
 
 def evaluate(
     outcomes: Mapping[str, Sequence[CaseOutcome]],
-    config: EvaluateConfig = EvaluateConfig(),
+    config: EvaluateConfig = STANDARD,
     *,
     label_names: Mapping[int, str] | None = None,
-    deployed: Mapping[str, BurdenCuts] | None = None,
+    deployed: Mapping[str, Mapping[float | None, BurdenCuts]] | None = None,
     watch: Watch = unwatched,
 ) -> Evaluation:
     """Evaluate one or more models on the same cases.
@@ -146,7 +127,8 @@ def evaluate(
         outcomes: Model → its rows: one per case and annotated label, once per HU gate.
         config: How.
         label_names: Label value → name; missing ones are called `label 3`.
-        deployed: Model → cut-points frozen on development; without them only the paper's definition is reported.
+        deployed: Model → HU gate → cut-points frozen on development in that reading; without them only the paper's
+            definition is reported.
         watch: Shows progress.
 
     Raises:
@@ -163,13 +145,14 @@ def evaluate(
         of_models = {model: _rows(cases, label, gate) for model, cases in rows.items()}
         cuts = _paper_cuts(of_models) if label == config.burden_label else []
         for model, cases in of_models.items():
-            frozen = [deployed[model]] if deployed and model in deployed and label == config.burden_label else []
-            summaries.append(summarise(model, cases, [*cuts, *frozen], config.intervals))
+            frozen = (deployed or {}).get(model, {}).get(gate) if label == config.burden_label else None
+            all_cuts = [*cuts, frozen] if frozen else cuts
+            summaries.append(summarise(model, cases, all_cuts, config.intervals))
             summaries += [
-                summarise(model, subset, [*cuts, *frozen], config.intervals, stratum)
+                summarise(model, subset, all_cuts, config.intervals, stratum)
                 for stratum, subset in strata(cases).items()
             ]
-        differences += _differences(of_models, label, gate, config.intervals)
+        differences += paired_differences(of_models, config.intervals)
     return Evaluation(
         outcomes=rows,
         label_names={label: names.get(label, f"label {label}") for label in labels},
@@ -207,7 +190,8 @@ def _refuse_unlike(rows: Mapping[str, Sequence[CaseOutcome]]) -> None:
         if odd:
             case_id, label, gate = min(odd, key=str)
             raise DataError(
-                f"case {case_id} (label {label}, HU gate {gate}) is missing or has another reference than in the first model",
+                f"case {case_id} (label {label}, HU gate {gate}) is missing, "
+                "or its reference is not that of the first model",
                 where=model,
                 fix="evaluate every model on the same cases, with the same reference and the same HU gate",
                 code="CASES_DIFFER",
@@ -219,31 +203,6 @@ def _paper_cuts(of_models: Mapping[str, Sequence[CaseOutcome]]) -> list[BurdenCu
     first = next(iter(of_models.values()))
     volumes = np.array([o.reference_mm3 for o in first if o.is_positive])
     return [paper_cuts(volumes)] if len(volumes) >= _MIN_FOR_QUARTILES else []
-
-
-def _differences(
-    of_models: Mapping[str, Sequence[CaseOutcome]], label: int, gate: float | None, config: IntervalConfig
-) -> list[Difference]:
-    found = []
-    for (baseline, base_cases), (model, cases) in combinations(of_models.items(), 2):
-        by_case = {o.case_id: o for o in cases}
-        for name in PAIRED:
-            quantity = QUANTITIES[name]
-            base_rows = quantity.chosen(base_cases)
-            a = quantity.values([by_case[o.case_id] for o in base_rows])
-            b = quantity.values(base_rows)
-            is_known = (
-                ~(np.isnan(a) | np.isnan(b)).reshape(len(a), -1).any(axis=1) if len(a) else np.zeros(0, dtype=bool)
-            )
-            patients = [o.patient_id for o, known in zip(base_rows, is_known, strict=True) if known]
-            estimate = difference(a[is_known], b[is_known], quantity.statistic, patients, config, quantity.unit)
-            found.append(
-                Difference(
-                    quantity=name, label=label, hu_gate=gate, model=model, baseline=baseline,
-                    num_cases=len(patients), estimate=estimate,
-                )
-            )  # fmt: skip
-    return found
 
 
 def _label_means(

@@ -17,7 +17,7 @@ from apatite.core.errors import ConfigError
 from apatite.core.volume import Estimate
 from apatite.metrics.agreement import confusion, quadratic_kappa
 from apatite.metrics.bootstrap import mean
-from apatite.study.intervals import IntervalConfig, interval
+from apatite.study.intervals import STANDARD, IntervalConfig, interval
 from apatite.study.outcomes import CaseOutcome
 
 
@@ -43,7 +43,7 @@ class GroupAgreement:
 
 
 def group_agreement(
-    outcomes: Sequence[CaseOutcome], cuts: BurdenCuts, config: IntervalConfig = IntervalConfig()
+    outcomes: Sequence[CaseOutcome], cuts: BurdenCuts, config: IntervalConfig = STANDARD
 ) -> GroupAgreement:
     """Agreement in burden groups.
 
@@ -62,12 +62,16 @@ def group_agreement(
     pairs = np.array([[cuts.assign(o.reference_mm3), cuts.assign(o.predicted_mm3)] for o in chosen])
     off = np.abs(pairs[:, 0] - pairs[:, 1])
     patients = [o.patient_id for o in chosen]
-    num_groups = len(cuts.groups)
+
+    def kappa(rows: np.ndarray) -> float:
+        # Resampled rows are floating-point numbers; groups are integers.
+        return quadratic_kappa(rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64), len(cuts.groups))
+
     return GroupAgreement(
         cuts=cuts,
         num_cases=len(chosen),
         accuracy=interval((off == 0).astype(float), mean, patients, config),
         within_one=interval((off <= 1).astype(float), mean, patients, config),
-        kappa=interval(pairs, lambda rows: quadratic_kappa(rows[:, 0], rows[:, 1], num_groups), patients, config),
+        kappa=interval(pairs, kappa, patients, config),
         matrix=confusion(pairs[:, 0], pairs[:, 1], cuts.groups),
     )

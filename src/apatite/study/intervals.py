@@ -32,6 +32,10 @@ class IntervalConfig:
     seed: int = 0
 
 
+STANDARD = IntervalConfig()
+"""What is used where nothing else is asked for."""
+
+
 def interval(
     values: Num[np.ndarray, "cases *columns"],
     statistic: Statistic,
@@ -52,7 +56,7 @@ def interval(
     )
 
 
-def difference(  # noqa: PLR0913 - two models, the same cases
+def difference(
     a: Num[np.ndarray, "cases *columns"],
     b: Num[np.ndarray, "cases *columns"],
     statistic: Statistic,

@@ -108,7 +108,7 @@ QUANTITIES: dict[str, Quantity] = {
     ),
     "false_volume_mm3": Quantity(title="false volume", unit="mm³", among="free", of_case=lambda o: o.predicted_mm3),
     "false_volume_p95_mm3": Quantity(
-        title="95th percentile of the false volume",
+        title="false volume, 95th percentile",
         unit="mm³",
         among="free",
         of_case=lambda o: o.predicted_mm3,

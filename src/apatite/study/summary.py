@@ -11,7 +11,7 @@ from apatite.core.volume import Estimate
 from apatite.metrics.agreement import BlandAltman, bland_altman, icc_2_1, lin_ccc
 from apatite.metrics.bootstrap import mean
 from apatite.study.grouping import GroupAgreement, group_agreement
-from apatite.study.intervals import IntervalConfig, interval
+from apatite.study.intervals import STANDARD, IntervalConfig, interval
 from apatite.study.outcomes import CaseOutcome
 from apatite.study.quantities import QUANTITIES
 from apatite.study.strata import ALL
@@ -59,7 +59,7 @@ def summarise(
     model: str,
     outcomes: Sequence[CaseOutcome],
     cuts: Sequence[BurdenCuts] = (),
-    config: IntervalConfig = IntervalConfig(),
+    config: IntervalConfig = STANDARD,
     stratum: str = ALL,
 ) -> Summary:
     """Summarise the cases of one model and one label (at least one case).

@@ -49,7 +49,16 @@ class MAEDecoder(nn.Module):
 
 Build = Callable[[ViTConfig, DecoderConfig, int, AttentionKernel], nn.Module]
 
-DECODERS: Final[dict[str, Build]] = {
-    "mae": lambda encoder, config, labels, kernel: MAEDecoder(encoder, config.mae, labels, kernel),
-    "upscale": lambda encoder, config, labels, kernel: UpscaleDecoder(encoder, config.upscale, labels),
-}
+
+def build_mae(encoder: ViTConfig, config: DecoderConfig, labels: int, kernel: AttentionKernel) -> nn.Module:
+    """The pre-training decoder's architecture with fresh weights; after Jin 2025."""
+    return MAEDecoder(encoder, config.mae, labels, kernel)
+
+
+def build_upscale(encoder: ViTConfig, config: DecoderConfig, labels: int, kernel: AttentionKernel) -> nn.Module:
+    """Nearest neighbour and convolutions, doubled to full size; after Jin 2025."""
+    del kernel  # it has no attention
+    return UpscaleDecoder(encoder, config.upscale, labels)
+
+
+DECODERS: Final[dict[str, Build]] = {"mae": build_mae, "upscale": build_upscale}

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from apatite.metrics.agreement import bland_altman
 from apatite.report.figures.canvas import PALETTE, QUIET, WIDTH_IN, draw
@@ -72,7 +73,11 @@ def _ratio_panel(axis: Axes, panel: AgreementPanel) -> None:
         limits = bland_altman(predicted, reference, "log")
         _lines(axis, (np.exp(limits.bias), np.exp(limits.low_limit), np.exp(limits.high_limit)), "×")
     axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xscale("symlog", linthresh=10)
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_xlabel("geometric mean of both (mm³)")
 
 
@@ -87,5 +92,7 @@ def _lines(axis: Axes, levels: tuple[float, float, float], sign: str) -> None:
         axis.annotate(
             sign + number_text(float(level)), (1.0, level), xycoords=("axes fraction", "data"), xytext=(-2, 3),
             textcoords="offset points", ha="right", fontsize=9, color=PALETTE[1],
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.5},
         )  # fmt: skip
+    axis.margins(y=0.08)
     axis.axhline(1.0 if sign else 0.0, color=QUIET, linewidth=0.8)

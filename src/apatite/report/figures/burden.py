@@ -7,7 +7,7 @@ from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from apatite.report.figures.canvas import draw
+from apatite.report.figures.canvas import draw, flat_axes
 from apatite.report.html import Picture
 
 
@@ -23,7 +23,7 @@ def confusion_figure(
     """
 
     def paint(figure: Figure) -> None:
-        axes = figure.subplots(1, len(matrices), squeeze=False)[0]
+        axes = flat_axes(figure.subplots(1, len(matrices), squeeze=False))
         for column, (axis, (model, matrix)) in enumerate(zip(axes, matrices.items(), strict=True)):
             _matrix(axis, matrix, group_names)
             axis.set_title(model)
@@ -38,7 +38,10 @@ def confusion_figure(
 def _matrix(axis: Axes, matrix: Int[np.ndarray, "groups groups"], group_names: Sequence[str]) -> None:
     totals = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     share = matrix / totals
-    axis.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+    edges = np.arange(len(group_names) + 1) - 0.5
+    axis.pcolormesh(edges, edges, share, cmap="Blues", vmin=0.0, vmax=1.0, edgecolors="white", linewidth=1.5)
+    axis.set_aspect("equal")
+    axis.invert_yaxis()
     for row, column in np.ndindex(*matrix.shape):
         if matrix[row, column]:
             shade = "white" if share[row, column] > 0.55 else "#1b1f24"

@@ -8,7 +8,7 @@ Source: Okabe & Ito 2008, "Color universal design".
 
 import io
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -24,6 +24,9 @@ QUIET = "#57606a"
 
 WIDTH_IN = 10.0
 """Width of a figure that fills the page's column."""
+
+_PAGE_DPI = 100
+"""How large an inch is on the page; a figure of full width fills the column."""
 
 _RC: dict[str, Any] = {
     "font.size": 10.5,
@@ -66,13 +69,15 @@ def draw(
         size_in: Width and height in inches.
         kind: Lines and text as `svg`, images as `png` at 160 dots per inch.
     """
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(cast(Any, _RC)):
         figure = Figure(figsize=size_in, layout="constrained")
         paint(figure)
         stream = io.BytesIO()
         metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
         figure.savefig(stream, format=kind, dpi=160, metadata=metadata)
-    return Picture(content=stream.getvalue(), kind=kind, caption=caption, alt=alt)
+    return Picture(
+        content=stream.getvalue(), kind=kind, caption=caption, alt=alt, width_px=round(size_in[0] * _PAGE_DPI)
+    )
 
 
 def colour(index: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from apatite.report.figures.canvas import WIDTH_IN, colour, draw, flat_axes, hide_rest
 from apatite.report.html import Picture
@@ -77,6 +78,7 @@ def _panel(axis: Axes, panel: CurvePanel) -> None:
     axis.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
     if panel.is_log:
         axis.set_yscale("log")
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axis.grid(visible=True)
     if len(panel.lines) > 1:
         axis.legend(loc="best")

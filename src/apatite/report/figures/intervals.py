@@ -24,6 +24,8 @@ def interval_figure(panels: Mapping[str, Mapping[str, Estimate]], *, caption: st
     num_models = max(len(models) for models in panels.values())
 
     def paint(figure: Figure) -> None:
+        # Room for the outermost tick labels of neighbouring panels.
+        figure.get_layout_engine().set(wspace=0.06, hspace=0.06)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
         axes = flat_axes(figure.subplots(num_rows, min(len(panels), _PANELS_PER_ROW), squeeze=False))
         for index, (axis, (quantity, models)) in enumerate(zip(axes, panels.items(), strict=False)):
             _interval_panel(axis, quantity, models, with_names=index % _PANELS_PER_ROW == 0)
@@ -54,7 +56,7 @@ def strata_figure(
         axis.set_xlim(-0.6, len(strata) - 0.4)
         axis.set_ylabel(y_label)
         axis.grid(visible=True, axis="y")
-        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        figure.legend(loc="outside upper left", ncols=len(models))
 
     return draw(
         paint, caption=caption, alt=f"{y_label} by {', '.join(strata)} for {', '.join(models)}", size_in=(WIDTH_IN, 3.6)

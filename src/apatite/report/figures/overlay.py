@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from apatite.report.figures.canvas import PREDICTION_COLOUR, REFERENCE_COLOUR, WIDTH_IN, draw
+from apatite.report.figures.canvas import PREDICTION_COLOUR, REFERENCE_COLOUR, WIDTH_IN, draw, flat_axes
 from apatite.report.html import Picture
 
 WINDOW_HU = (-100.0, 500.0)
@@ -49,7 +49,7 @@ def overlay_figure(
         rows = figure.subfigures(len(cases), 1, squeeze=False)[:, 0]
         for row, case in zip(rows, cases, strict=True):
             row.suptitle(case.title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-            axes = row.subplots(1, SLICES_SHOWN, squeeze=False)[0]
+            axes = flat_axes(row.subplots(1, SLICES_SHOWN, squeeze=False))
             _case_row(axes, case, window_hu)
         figure.legend(
             handles=[

@@ -1,12 +1,12 @@
 """A model package: a folder with a card, weights, and a list of digests that seals both.
 
-    model.json            what the model is, wants, and has seen (`segment.card`)
+    model.json            what the model is, wants, and has seen (`io.model_card`)
     weights.safetensors   its tensors, exactly those of the architecture
     MANIFEST.sha256       SHA-256 of both; `sha256sum -c MANIFEST.sha256` checks it without this package
 
 A package is never changed: calibration makes a calibrated copy, so a killed process cannot leave a card and a seal
 that disagree. The seal finds damage and careless edits. It is no signature: who alters a package on purpose can seal it
-again, so compare `Package.digest` with the one its maker published. Knows no torch; `segment.weights` does.
+again, so compare `Package.digest` with the one its maker published. Knows no torch; `engine.weights` does.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from safetensors.numpy import load, save
 
 from apatite.core.commit import commit_bytes, committed_folder
 from apatite.core.errors import ModelError, StorageError
+from apatite.io.model_card import ModelCard, card_from_values, values_of_card
 from apatite.io.tensor_header import TensorHeader, read_header
-from apatite.segment.card import ModelCard, card_from_values, values_of_card
 
 CARD, WEIGHTS, SEAL = "model.json", "weights.safetensors", "MANIFEST.sha256"
 MAX_CARD_BYTES = 2**20
@@ -72,7 +72,7 @@ def write_package(folder: Path, card: ModelCard, weights: Mapping[str, np.ndarra
     Args:
         folder: Must not exist.
         card: What the model is.
-        weights: Arrays by the architecture's own names (`segment.weights.weights_of`).
+        weights: Arrays by the architecture's own names (`engine.weights.weights_of`).
 
     Raises:
         ModelError: a weight is not finite (`NONFINITE`).

@@ -7,7 +7,20 @@ from typing import Any
 import pytest
 
 from apatite.core.errors import ConfigError, ModelError
-from apatite.segment.card import InputSpec, ModelCard, card_from_values, values_of_card
+from apatite.io.model_card import InputSpec, ModelCard, Provenance, card_from_values, values_of_card
+
+
+@pytest.fixture
+def card() -> ModelCard:
+    return ModelCard(
+        kind="segmenter",
+        architecture={"patch": 4, "dim": 24, "crop": [8, 16, 24]},
+        recipe="tiny",
+        input=InputSpec(shape=(8, 16, 24), spacing_mm=(0.44, 0.5, 2.0), windows_hu=((-200.0, 1000.0),)),
+        label_names={1: "calcium"},
+        domains={"pretraining": ["phantom"], "training": ["phantom", "real"], "calibration": [], "reference": []},
+        provenance=Provenance(apatite_version="0.1.0", seed=7, citation="Jin et al. 2025"),
+    )
 
 
 def test_a_card_survives_json(card: ModelCard) -> None:
@@ -27,7 +40,9 @@ def test_a_card_survives_json(card: ModelCard) -> None:
         ((), "domains", {"training": ["real"]}, "domains must name"),
         ((), "label_names", {"300": "calcium"}, "1 to 254"),
         ((), "label_names", {}, "a segmenter has named labels"),
-        (("input",), "window_hu", [1000.0, -200.0], "impossible"),
+        (("input",), "windows_hu", [[0.0, 300.0], [1000.0, -200.0]], "impossible"),
+        (("input",), "kind", "crop", "'region' or 'volume'"),
+        (("input",), "windows_hu", [], "impossible"),
         (("input",), "spacing_mm", [1.0, 1.0], "field required"),
         ((), "calibration", {"threshold": 0.3}, "go together"),
     ],
@@ -57,4 +72,4 @@ def test_an_impossible_card_is_not_built(card: ModelCard) -> None:
     with pytest.raises(ConfigError):
         replace(card, domains={**card.domains, "calibration": ["phantom"]})
     with pytest.raises(ConfigError):
-        InputSpec(shape=(0, 8, 8), spacing_mm=(1.0, 1.0, 1.0), window_hu=(0.0, 1.0))
+        InputSpec(shape=(0, 8, 8), spacing_mm=(1.0, 1.0, 1.0), windows_hu=((0.0, 1.0),))

@@ -7,7 +7,7 @@ is an error, and the domains of training, calibration and reference data are kep
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from apatite.core.config import dump, load
 from apatite.core.errors import ConfigError, ModelError
@@ -31,21 +31,22 @@ class InputSpec:
     Attributes:
         shape: Voxels along depth, height, width.
         spacing_mm: Along i (width), j (height), k (depth).
-        window_hu: Lower and upper end of the window that is mapped onto the network's range.
-        region: Name of the region it was trained on (`ct.region.REGIONS`); empty for free crops.
+        windows_hu: Lower and upper end of the window behind each of the network's channels.
+        kind: `region` (it was trained on regions of this very shape around a centre) or `volume` (on crops anywhere).
         orientation: Directions of i, j, k.
     """
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
-    window_hu: tuple[float, float]
-    region: str = ""
+    windows_hu: tuple[tuple[float, float], ...]
+    kind: Literal["region", "volume"] = "region"
     orientation: str = "RAS"
 
     def __post_init__(self) -> None:
-        if min(self.shape) < 1 or min(self.spacing_mm) <= 0 or self.window_hu[0] >= self.window_hu[1]:
+        is_window = [low < high for low, high in self.windows_hu]
+        if min(self.shape) < 1 or min(self.spacing_mm) <= 0 or not is_window or not all(is_window):
             raise ConfigError(
-                f"an input of {self.shape} voxels of {self.spacing_mm} mm, {self.window_hu} HU is impossible"
+                f"an input of {self.shape} voxels of {self.spacing_mm} mm in windows {self.windows_hu} is impossible"
             )
 
 

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from apatite.engine.checkpoint import require_equal_shapes, shapes_of
-from apatite.segment.package import Package
+from apatite.io.model_package import Package
 
 
 def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
-    """A module's parameters and persistent buffers as arrays on the CPU, for `package.write_package`.
+    """A module's parameters and persistent buffers as arrays on the CPU, for `io.model_package.write_package`.
 
     Bfloat16 is stored as float32, which holds it exactly; NumPy has no word for it.
     """
@@ -24,7 +24,7 @@ def load_weights(module: nn.Module, package: Package) -> None:
 
     Args:
         module: Built from `package.card.architecture`; its types are kept.
-        package: As `package.read_package` returned it.
+        package: As `io.model_package.read_package` returned it.
 
     Raises:
         ModelError: a tensor is missing, unknown or of another shape (`MODEL_SHAPE`); the module is unchanged then.

@@ -1,0 +1,50 @@
+"""The verb `calibrate`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tyro.conf import FlagCreatePairsOff
+
+from apatite.cli.console import Outcome, bar
+from apatite.cli.flags import CommonFlags, ModelPath, OutputPath, PreparedPath
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrate(CommonFlags):
+    """Choose the decision threshold on the development split so that volumes agree, and freeze the burden groups.
+
+    Example: apatite calibrate -m runs/tuned -d prepared -o models/calibrated
+    """
+
+    model: ModelPath
+    """Model package, or the fine-tuning run that holds one. It is not changed."""
+    data: PreparedPath
+    """Prepared folder whose development split is used; its original scans must still be there."""
+    out: OutputPath
+    """The calibrated copy of the model package; must not exist."""
+    objective: Literal["mae", "bias0", "log_mae"] = "mae"
+    """What to make small on development: mean absolute, signed, or absolute log volume difference."""
+    drop_empty: FlagCreatePairsOff[bool] = False
+    """Leave out cases without the label, as Jin et al. 2025 do."""
+
+    def run(self) -> Outcome:
+        """Calibrate and write the copy."""
+        from apatite.io.model_package import copy_calibrated
+        from apatite.io.store import Prepared
+        from apatite.segment.predict import open_predictor, package_of
+        from apatite.study.calibrate import CalibrateConfig, calibrate
+
+        prepared = Prepared.open(self.data)
+        cases = tuple(case for case in prepared.manifest.of_split("development") if case.label)
+        config = CalibrateConfig(objective=self.objective, drop_empty_cases=self.drop_empty)
+        found = calibrate(open_predictor(self.model), prepared.manifest, cases, config, bar)
+        copy_calibrated(package_of(self.model), self.out, found.to_dict(), found.domains, found.burden_dict())
+        lines = [f"{found.num_cases} development cases ({', '.join(found.domains)})"]
+        for label, readings in found.fits.items():
+            for reading, fit in readings.items():
+                lines.append(
+                    f"label {label}, {reading}: threshold {fit.threshold:.3f} [{fit.low:.3f}; {fit.high:.3f}], "
+                    f"mean |ΔV| {fit.error_before_mm3:.3g} -> {fit.error_after_mm3:.3g} mm³ on the cases it was chosen on"
+                )
+        values = {"package": str(self.out), "calibration": found.to_dict(), "burden": found.burden_dict()}
+        return Outcome(values=values, lines=[*lines, f"calibrated model: {self.out}"])

@@ -1,0 +1,54 @@
+"""The verb `finetune`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import FlagCreatePairsOff, Positional
+
+from apatite.cli.console import Outcome, bar
+from apatite.cli.flags import CommonFlags, OutputPath, PreparedPath
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(CommonFlags):
+    """Learn to segment from few labels; from scratch without --init-from.
+
+    Example: apatite finetune -d prepared -o runs/tuned --init-from runs/mae --recipe small
+    """
+
+    data: PreparedPath
+    """Prepared folder with labels, from `apatite prepare`."""
+    out: OutputPath
+    """Run folder; must not exist unless --resume."""
+    init_from: Path | None = None
+    """Pre-training run folder, or an encoder package."""
+    recipe: str = "small"
+    """Name from `apatite list recipes`."""
+    config: Path | None = None
+    """YAML file with the same keys instead of the recipe; for example an earlier run's config.yaml."""
+    resume: FlagCreatePairsOff[bool] = False
+    """Go on in an interrupted run."""
+    settings: Positional[tuple[str, ...]] = ()
+    """Values to change: key=value, for example steps=2000 decoder.name=upscale."""
+
+    def run(self) -> Outcome:
+        """Train and write the run folder."""
+        from apatite.cli.recipe import resolve
+        from apatite.segment.finetune import finetune
+        from apatite.segment.recipes import RECIPES
+
+        config = resolve(RECIPES, self.recipe, self.config, self.settings)
+        made = finetune(config, self.data, self.out, init_from=self.init_from, resume=self.resume, watch=bar)
+        lines = []
+        if made.coverage is not None:
+            lines += [*made.coverage.lines(most=8), f"{made.coverage.ratio:.1%} of the encoder's parameters were loaded"]
+        lines += [f"{made.cases} labelled cases; soft Dice on development {made.best_score:.3f}", f"model: {made.package}"]
+        values = {
+            "package": str(made.package),
+            "cases": made.cases,
+            "coverage": None if made.coverage is None else made.coverage.ratio,
+            "best_score": made.best_score if made.best_score != float("-inf") else None,
+            "last": made.last_row,
+            "seconds_per_step": made.seconds_per_step,
+        }
+        return Outcome(values=values, lines=lines)

@@ -1,0 +1,53 @@
+"""Everything that decides a pre-training run."""
+
+from dataclasses import dataclass, field
+
+from apatite.core.errors import ConfigError
+from apatite.core.types import Edges
+from apatite.engine.optim import OptimConfig
+from apatite.engine.precision import Precision
+from apatite.nn.intensity import Window
+from apatite.nn.vit import HEAD_CT_WINDOWS_HU
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """A pre-training run.
+
+    Attributes:
+        method: A key of `pretrain.methods.METHODS`.
+        model: A key of `nn.models.MODELS`.
+        patch: Edges of a patch in voxels.
+        crop: Edges of a crop of whole volumes; `None` for regions, which come whole.
+        windows_hu: One input channel per window.
+        hidden_ratio: Share of hidden patches; `None` takes the method's.
+        epochs: Passes over the cases.
+        batch: Samples per step.
+        flip_probability: Chance of a left-right flip, the only augmentation: masking is the rest.
+        seed: Of weights and draws.
+        optim: Rates.
+        check_epochs: Epochs between looks at the health panel.
+        save_every_s: Seconds between commits of the last state.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: How to compute; measured, and written down here, when `None`.
+    """
+
+    method: str = "mae"
+    model: str = "vitiac-s"
+    patch: Edges = (4, 4, 4)
+    crop: Edges | None = None
+    windows_hu: tuple[Window, ...] = HEAD_CT_WINDOWS_HU
+    hidden_ratio: float | None = None
+    epochs: int = 800
+    batch: int = 64
+    flip_probability: float = 0.5
+    seed: int = 0
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    check_epochs: int = 20
+    save_every_s: float = 120.0
+    device: str = "auto"
+    precision: Precision | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch, self.check_epochs) < 1:
+            raise ConfigError(f"epochs {self.epochs}, batch {self.batch}, check_epochs {self.check_epochs}", fix="use at least 1")

@@ -1,0 +1,59 @@
+"""Everything that decides a fine-tuning run."""
+
+from dataclasses import dataclass, field
+
+from apatite.core.errors import ConfigError
+from apatite.core.types import Edges
+from apatite.data.augment import AugmentConfig
+from apatite.engine.optim import OptimConfig
+from apatite.engine.precision import Precision
+from apatite.nn.decoders.registry import DecoderConfig
+from apatite.nn.intensity import Window
+from apatite.nn.vit import HEAD_CT_WINDOWS_HU
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """A fine-tuning run. From scratch is the same run without `--init-from`.
+
+    Attributes:
+        model: A key of `nn.models.MODELS`.
+        patch: Edges of a patch in voxels.
+        crop: Edges of a crop of whole volumes; `None` for regions, which come whole.
+        windows_hu: One input channel per window.
+        decoder: The segmentation decoder.
+        drop_path: Stochastic depth of the encoder.
+        steps: Optimiser steps.
+        batch: Samples per step.
+        drop_empty_cases: Leave out labelled cases without any label in them, as the paper does.
+        augment: What is varied in training.
+        min_coverage: Share of the encoder that `--init-from` must fill.
+        seed: Of weights and draws.
+        optim: Rates.
+        check_every: Steps between looks at the development split.
+        save_every_s: Seconds between commits of the last state.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: How to compute; measured, and written down here, when `None`.
+    """
+
+    model: str = "vitiac-s"
+    patch: Edges = (4, 4, 4)
+    crop: Edges | None = None
+    windows_hu: tuple[Window, ...] = HEAD_CT_WINDOWS_HU
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    drop_path: float = 0.1
+    steps: int = 10_000
+    batch: int = 8
+    drop_empty_cases: bool = False
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    min_coverage: float = 0.9
+    seed: int = 0
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-3, layer_decay=0.75, betas=(0.9, 0.999)))
+    check_every: int = 250
+    save_every_s: float = 120.0
+    device: str = "auto"
+    precision: Precision | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.check_every) < 1:
+            raise ConfigError(f"steps {self.steps}, batch {self.batch}, check_every {self.check_every}", fix="use at least 1")

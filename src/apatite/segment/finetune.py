@@ -1,0 +1,198 @@
+"""The fine-tuning stage: prepared scans with labels in, a segmenter package out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from apatite.core.config import dump, load, read_yaml, write_yaml
+from apatite.core.errors import DataError, ModelError
+from apatite.core.rng import derived_seed
+from apatite.core.watch import Watch, unwatched
+from apatite.data.augmented import Augmented
+from apatite.data.batches import Batch, Batches
+from apatite.data.sources import crop_of, open_source
+from apatite.engine.fit import FitPlan
+from apatite.engine.optim import build_optimizer
+from apatite.engine.precision import Precision, choose_device, measure_precision
+from apatite.engine.run import Pace, TrainingRun
+from apatite.engine.weights import weights_of
+from apatite.io.model_card import InputSpec, ModelCard, Provenance
+from apatite.io.model_package import Package, read_package, write_package
+from apatite.io.run_folder import RunFolder
+from apatite.io.store import Prepared
+from apatite.nn.models import model_size
+from apatite.segment.config import FinetuneConfig
+from apatite.segment.model import Segmenter, SegmenterConfig, SegmentTask
+from apatite.segment.transfer import Coverage, Rule, transfer
+from apatite.segment.validate import Validation
+
+ENCODER_RULES = (Rule(source="", target="encoder"),)
+"""An encoder package's names are those of the segmenter's encoder; its decoder starts with fresh weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """What a finished run leaves.
+
+    Attributes:
+        package: Folder of the segmenter package, with the weights that did best on development.
+        cases: Labelled cases it learned from.
+        coverage: The table of the weight transfer; `None` from scratch.
+        last_row: The last row of the journal.
+        best_score: Best soft Dice on development.
+        seconds_per_step: Of every mix of formats that was timed; empty when the precision was given.
+    """
+
+    package: Path
+    cases: int
+    coverage: Coverage | None
+    last_row: dict[str, float]
+    best_score: float
+    seconds_per_step: dict[str, float]
+
+
+def finetune(
+    config: FinetuneConfig, data: Path, out: Path, *, init_from: Path | None = None, resume: bool = False, watch: Watch = unwatched
+) -> Finetuned:
+    """Learn to segment.
+
+    Args:
+        config: The run.
+        data: A prepared folder with labels.
+        out: The run folder; must not exist, unless `resume`.
+        init_from: An encoder package, or a pre-training run folder; from scratch without it.
+        resume: Go on in an interrupted run, with the configuration that it was started with.
+        watch: Shows progress.
+
+    Raises:
+        ConfigError, DataError, ModelError, TrainingError, StorageError: see `core.errors`.
+    """
+    if resume:
+        config = load(FinetuneConfig, read_yaml(RunFolder(path=out).config), str(out))
+    prepared = Prepared.open(data)
+    rows = labelled_rows(prepared, config)
+    shape = segmenter_config(config, prepared)
+    encoder = None if init_from is None else read_encoder(init_from)
+    source = open_source(prepared, rows, config.crop)
+    draw = Batches(source, range(len(rows)), config.batch, config.seed, labelled=True)
+    batches = Augmented(draw, replace(config.augment, spacing_mm=prepared.grid(0).spacing_mm), config.seed)
+    seconds: dict[str, float] = {}
+    if config.precision is None:
+        precision, seconds = _measure(config, shape, batches(0))
+        config = replace(config, precision=precision)
+    assert config.precision is not None
+    config.precision.apply_threads()
+    task, coverage = _task(config, shape, config.precision, encoder)
+    folder = RunFolder(path=out) if resume else RunFolder.create(out)
+    if not resume:
+        write_yaml(folder.config, config)
+    optimizer = build_optimizer(task.module, config.optim, shape.encoder.depth)
+    plan = FitPlan(steps=config.steps, seed=config.seed, optim=config.optim, precision=config.precision)
+    run = TrainingRun(folder, task, optimizer, plan, Pace(save_every_s=config.save_every_s, check_every=config.check_every))
+    validation = Validation(task.module, prepared, config, config.precision)
+    first = run.resume() if resume else 0
+    last: dict[str, float] = {}
+    for last in watch(run.rows(batches, validation.check, first), "fine-tuning", config.steps - first):
+        pass
+    run.load_best()
+    pretraining = encoder.card.domains["pretraining"] if encoder is not None else []
+    write_package(folder.model, _card(config, shape, prepared, rows, pretraining), weights_of(task.module))
+    return Finetuned(
+        package=folder.model, cases=len(rows), coverage=coverage, last_row=last, best_score=run.best_score, seconds_per_step=seconds
+    )
+
+
+def labelled_rows(prepared: Prepared, config: FinetuneConfig) -> list[int]:
+    """The cases to learn from: those of the split `finetune` for which some label was looked for.
+
+    Raises:
+        DataError: there are none (`EMPTY_SPLIT`), or none of them holds any label (`BAD_LABEL`).
+    """
+    rows = [row for row in prepared.case_index("finetune").tolist() if prepared.is_annotated[row].any()]
+    if not rows:
+        raise DataError("no labelled case is marked for fine-tuning", where=str(prepared.folder), fix="index with labels and a split", code="EMPTY_SPLIT")
+    positive = [row for row in rows if _has_label(prepared, row)]
+    if not positive:
+        raise DataError("no fine-tuning case holds any label", where=str(prepared.folder), fix="check the label files", code="BAD_LABEL")
+    return positive if config.drop_empty_cases else rows
+
+
+def segmenter_config(config: FinetuneConfig, prepared: Prepared) -> SegmenterConfig:
+    """The segmenter of a run on a prepared folder."""
+    size = model_size(config.model)
+    encoder = size.encoder(crop=crop_of(prepared, config.crop), patch=config.patch, windows_hu=config.windows_hu, drop_path=config.drop_path)
+    return SegmenterConfig(encoder=encoder, decoder=config.decoder, num_labels=len(prepared.label_values))
+
+
+def read_encoder(path: Path) -> Package:
+    """An encoder package, given itself or by its run folder.
+
+    Raises:
+        ModelError: it is not whole, or holds no encoder.
+    """
+    run = RunFolder(path=path)
+    package = read_package(run.model if run.config.exists() else path)
+    if package.card.kind != "encoder":
+        raise ModelError(f"holds a {package.card.kind}, not an encoder", where=str(path), fix="give a pre-training run", code="MODEL_SHAPE")
+    return package
+
+
+def _has_label(prepared: Prepared, row: int) -> bool:
+    if prepared.kind == "region":
+        return bool(prepared.fractions[row].any())
+    labels = prepared.volume(prepared.cases[row].case_id).labels
+    return labels is not None and bool(np.asarray(labels[:]).any())
+
+
+def _task(config: FinetuneConfig, shape: SegmenterConfig, precision: Precision, encoder: Package | None) -> tuple[SegmentTask, Coverage | None]:
+    torch.manual_seed(derived_seed(config.seed, "weights") % 2**63)
+    segmenter = shape.build(precision.kernel)
+    coverage = None
+    if encoder is not None:
+        # Through a module without stored padding, so that names and shapes are those of the file.
+        plain = Segmenter(shape, type(precision.kernel)())
+        plain.load_state_dict(segmenter.state_dict(), strict=True)
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in encoder.weights.items()}
+        coverage = transfer(tensors, plain, ENCODER_RULES, config.min_coverage)
+        segmenter.load_state_dict(plain.state_dict(), strict=True)
+    return SegmentTask(segmenter.to(precision.device)), coverage
+
+
+def _measure(config: FinetuneConfig, shape: SegmenterConfig, batch: Batch) -> tuple[Precision, dict[str, float]]:
+    """Time a step of this very run in each mix of formats."""
+
+    def make_step(precision: Precision) -> Callable[[], None]:
+        task, _ = _task(config, shape, precision, None)
+        moved = batch.to(precision.device)
+
+        def step() -> None:
+            with precision.autocast():
+                losses = task.losses(moved, 0)
+            torch.stack(list(losses.values())).sum().backward()
+
+        return step
+
+    return measure_precision(choose_device(config.device), make_step)
+
+
+def _card(config: FinetuneConfig, shape: SegmenterConfig, prepared: Prepared, rows: list[int], pretraining: list[str]) -> ModelCard:
+    return ModelCard(
+        kind="segmenter",
+        architecture=dump(shape),
+        recipe=f"{config.model}, {config.decoder.name} decoder",
+        input=InputSpec(
+            shape=shape.encoder.crop, spacing_mm=prepared.grid(0).spacing_mm, windows_hu=shape.encoder.windows_hu, kind=prepared.kind
+        ),
+        label_names=dict(prepared.manifest.label_names),
+        domains={
+            "pretraining": pretraining,
+            "training": sorted({prepared.cases[row].domain for row in rows}),
+            "calibration": [],
+            "reference": [],
+        },
+        provenance=Provenance(apatite_version=version("apatite"), seed=config.seed, data_digest=prepared.about["manifest_sha256"]),
+    )

@@ -1,0 +1,148 @@
+"""From a scan to a probability on its original slices.
+
+The network sees the region (or windows over the whole body) on its own grid; what it says is carried back to the
+original pixels, because calcium is measured there and nowhere else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+
+from apatite.core.config import load
+from apatite.core.errors import DataError, ModelError
+from apatite.core.scan import PADDING_HU, Scan
+from apatite.core.volume import Grid, Volume
+from apatite.ct.region import RegionConfig, carry_back, cut_region, is_inside_region
+from apatite.data.prepare_case import body_grid
+from apatite.engine.precision import choose_device
+from apatite.engine.weights import load_weights
+from apatite.io.model_package import Package, read_package
+from apatite.io.nifti import viewer_grid
+from apatite.io.run_folder import RunFolder
+from apatite.segment.model import Segmenter, SegmenterConfig
+from apatite.segment.sliding import SlidingConfig, slide
+
+BODY_HU = -500.0
+Centre = Float[np.ndarray, "3"] | Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NativePrediction:
+    """What a model says of a scan, on the original slices.
+
+    Attributes:
+        probability: `labels slices rows columns`, 0 outside what the network saw.
+        is_counted: True where the network looked: inside the region, or everywhere for a whole volume.
+        label_values: The label value of each plane.
+    """
+
+    probability: Float[np.ndarray, "labels slices rows columns"]
+    is_counted: Bool[np.ndarray, "slices rows columns"]
+    label_values: tuple[int, ...]
+
+
+class Predictor:
+    """A segmenter package, ready to be used.
+
+    Args:
+        package: As `io.model_package.read_package` returns it.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        ModelError: it holds no segmenter, or weights of another architecture.
+    """
+
+    def __init__(self, package: Package, device: str = "auto") -> None:
+        if package.card.kind != "segmenter":
+            raise ModelError(f"holds an {package.card.kind}, not a segmenter", fix="give a fine-tuned model", code="MODEL_SHAPE")
+        self.card, self.digest = package.card, package.digest
+        self.device = choose_device(device)
+        self.network: Segmenter = load(SegmenterConfig, package.card.architecture, "model.json").build()
+        load_weights(self.network, package)
+        self.network.to(self.device).eval()
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """The label value of each logit."""
+        return tuple(sorted(self.card.label_names))
+
+    def predict(self, scan: Scan, centre_ras_mm: Centre | None = None) -> NativePrediction:
+        """Predict on the original slices of a scan.
+
+        Args:
+            scan: HU; a region cut out of a head CT, or more of it.
+            centre_ras_mm: Middle of the region, where it is known. Without it a model of regions looks at the scan's
+                own middle if the scan is about as large as the region, and otherwise slides over all of it.
+        """
+        grid, is_region = self._grid(scan, centre_ras_mm)
+        on_grid = self.predict_on_grid(cut_region(scan, grid))
+        planes = [carry_back(Volume(voxels=plane, grid=grid), scan.stack) for plane in on_grid]
+        is_counted = is_inside_region(scan.stack, grid) if is_region else np.ones(scan.stack.shape, dtype=bool)
+        return NativePrediction(probability=np.stack(planes) * is_counted, is_counted=is_counted, label_values=self.label_values)
+
+    def predict_on_grid(self, volume: Volume) -> Float[np.ndarray, "labels depth height width"]:
+        """Probability on the network's own grid; windows are blended where the grid is larger than one."""
+        image = torch.from_numpy(np.ascontiguousarray(volume.voxels, dtype=np.float32))[None, None]
+        config = SlidingConfig(crop=self.network.config.encoder.crop, padding=PADDING_HU)
+        return slide(image, lambda windows: self.network.probability(windows.to(self.device)).cpu(), config)
+
+    def _grid(self, scan: Scan, centre: Centre | None) -> tuple[Grid, bool]:
+        """Where the network looks, and whether that is one region."""
+        wanted = self.card.input
+        if wanted.kind == "region":
+            region = _region_around(scan, centre, wanted.shape, wanted.spacing_mm)
+            if region is not None:
+                return region, True
+        return body_grid(scan, wanted.spacing_mm, wanted.shape, BODY_HU), False
+
+
+Shape = tuple[int, int, int]
+
+
+def _region_around(scan: Scan, centre: Centre | None, shape: Shape, spacing_mm: tuple[float, float, float]) -> Grid | None:
+    """The region's grid, or `None` where no centre is known and the scan is much larger than the region."""
+    region = RegionConfig(shape=shape, spacing_mm=spacing_mm)
+    if centre is not None:
+        grid = region.grid(np.asarray(centre, dtype=np.float64))
+        if not is_inside_region(scan.stack, grid).any():
+            raise DataError("the region's centre lies outside the scan", fix="correct region_centre_ras_mm", code="ROI_ABSENT")
+        return grid
+    middle = viewer_grid(scan.stack)
+    extent = np.array(middle.spacing_mm) * np.array(middle.shape[::-1])
+    region_extent = np.array(spacing_mm) * np.array(shape[::-1])
+    return region.grid(middle.centre_ras_mm) if np.all(extent <= 1.5 * region_extent) else None
+
+
+def decide(
+    probability: Float[np.ndarray, "labels slices rows columns"], label_values: Sequence[int], thresholds: Sequence[float]
+) -> UInt8[np.ndarray, "slices rows columns"]:
+    """One label value per pixel: among the labels that reach their threshold, the one that exceeds it most.
+
+    Args:
+        probability: One plane per label.
+        label_values: Value of each plane.
+        thresholds: Of each plane; a probability of at least this counts.
+    """
+    label = np.zeros(probability.shape[1:], dtype=np.uint8)
+    best = np.zeros(probability.shape[1:], dtype=np.float32)
+    for plane, value, threshold in zip(probability, label_values, thresholds, strict=True):
+        excess = plane / threshold
+        wins = (plane >= threshold) & (excess > best)
+        label[wins] = value
+        best[wins] = excess[wins]
+    return label
+
+
+def open_predictor(path: Path, device: str = "auto") -> Predictor:
+    """A predictor from a segmenter package, or from the run folder that holds one."""
+    return Predictor(read_package(package_of(path)), device)
+
+
+def package_of(path: Path) -> Path:
+    """The model package of a path that is one, or that is a run folder."""
+    run = RunFolder(path=path)
+    return run.model if run.config.exists() else path

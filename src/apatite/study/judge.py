@@ -1,0 +1,75 @@
+"""Outcomes of one model on a labelled split: at 0.5 and, where it is calibrated, at its own thresholds."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from apatite.calibrate.calibration import Calibration, thresholds_of
+from apatite.calibrate.readings import readings_of
+from apatite.core.watch import Watch, unwatched
+from apatite.io.manifest import Case, Manifest
+from apatite.segment.predict import Predictor, decide
+from apatite.study.cases import PredictedCase, predict_cases
+from apatite.study.outcomes import CaseOutcome, outcome
+
+CALIBRATED = " + calibrated"
+"""What is added to a model's name where its own thresholds are used."""
+
+See = Callable[[PredictedCase], None]
+
+
+def judge(  # noqa: PLR0913 - a model, its cases, and who looks on
+    name: str,
+    predictor: Predictor,
+    calibration: Calibration | None,
+    manifest: Manifest,
+    cases: Sequence[Case],
+    watch: Watch = unwatched,
+    see: See | None = None,
+) -> dict[str, list[CaseOutcome]]:
+    """Count a model's predictions on the original slices, gated and ungated.
+
+    Args:
+        name: Of the model, in the tables.
+        predictor: The model.
+        calibration: Its calibration, or none.
+        manifest: Where the cases' files are.
+        cases: Labelled cases.
+        watch: Shows progress.
+        see: Is given every predicted case, for example to keep a picture of it.
+
+    Returns:
+        Outcomes under `name` (threshold 0.5) and, with a calibration, under `name + calibrated`.
+    """
+    titles = {name: None} | ({name + CALIBRATED: calibration} if calibration is not None else {})
+    outcomes: dict[str, list[CaseOutcome]] = {title: [] for title in titles}
+    for found in predict_cases(predictor, manifest, cases, f"predicting, {name}", watch):
+        for title, chosen in titles.items():
+            for reading, gate in readings_of(manifest.label_names).items():
+                outcomes[title] += _outcomes(found, chosen, reading, gate)
+        if see is not None:
+            see(found)
+    return outcomes
+
+
+def _outcomes(
+    found: PredictedCase, calibration: Calibration | None, reading: str, gate: float | None
+) -> list[CaseOutcome]:
+    prediction = found.prediction
+    thresholds = thresholds_of(calibration, prediction.label_values, reading)
+    decided = decide(prediction.probability, prediction.label_values, thresholds)
+    return [
+        outcome(
+            (decided == label).astype(np.float32),
+            found.is_reference(label),
+            found.scan,
+            prediction.is_counted,
+            0.5,
+            hu_gate=gate,
+            case=found.case,
+            label=label,
+            analytic_mm3=found.analytic_mm3,
+        )
+        for label in prediction.label_values
+        if label in found.annotated
+    ]

@@ -1,0 +1,165 @@
+"""Evaluate model packages on a labelled split and write what was found; every look is logged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from apatite.calcium.burden import BurdenCuts
+from apatite.calcium.rule import CALCIUM_HU
+from apatite.calibrate.calibration import Calibration, calibration_of
+from apatite.calibrate.readings import GATED, UNGATED, calcium_label
+from apatite.core.errors import ConfigError, DataError
+from apatite.core.watch import Watch, unwatched
+from apatite.io.manifest import Case
+from apatite.io.run_folder import RunFolder, environment
+from apatite.io.store import Prepared
+from apatite.report.html import Table
+from apatite.segment.predict import Predictor, open_predictor
+from apatite.study.evaluate import EvaluateConfig, Evaluation, evaluate
+from apatite.study.intervals import STANDARD, IntervalConfig
+from apatite.study.judge import CALIBRATED, judge
+from apatite.study.outcomes import CaseOutcome
+from apatite.study.tables import comparison_table, difference_table, labels_table
+from apatite.study.write import summary_json, write_evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedModels:
+    """What an evaluation left.
+
+    Attributes:
+        values: The content of `summary.json` and the path of the page.
+        tables: The main tables, for the terminal.
+        report: The page.
+    """
+
+    values: dict[str, Any]
+    tables: list[Table]
+    report: Path
+
+
+def evaluate_models(
+    models: Sequence[Path],
+    prepared: Prepared,
+    out: Path,
+    split: Literal["development", "test"] = "test",
+    *,
+    intervals: IntervalConfig = STANDARD,
+    watch: Watch = unwatched,
+) -> EvaluatedModels:
+    """Evaluate packages, or runs that hold one, on the same cases.
+
+    Args:
+        models: In the order of the tables; later ones are compared with earlier ones.
+        prepared: Its original scans and labels must still be where they were.
+        out: Folder for `cases.csv`, `summary.json`, `report.html`.
+        split: Which cases.
+        intervals: Bootstrap settings.
+        watch: Shows progress.
+
+    Raises:
+        DataError: the split holds no labelled case (`EMPTY_SPLIT`), or one cannot be read.
+        ConfigError: two models have one name, or other labels than the data.
+    """
+    cases = labelled_cases(prepared, split)
+    outcomes: dict[str, list[CaseOutcome]] = {}
+    deployed: dict[str, dict[float | None, BurdenCuts]] = {}
+    digests: dict[str, str] = {}
+    for path, name in zip(models, model_names(models), strict=True):
+        predictor = open_predictor(path)
+        refuse_other_labels(predictor, prepared, path)
+        calibration = calibration_of_model(predictor)
+        log_look(path, out, split, f"{name} {predictor.digest}")
+        outcomes |= judge(name, predictor, calibration, prepared.manifest, cases, watch)
+        deployed |= deployed_of(name, calibration)
+        digests[name] = predictor.digest
+    config = EvaluateConfig(intervals=intervals, burden_label=calcium_label(prepared.manifest.label_names))
+    evaluation = evaluate(outcomes, config, label_names=prepared.manifest.label_names, deployed=deployed, watch=watch)
+    domains = sorted({case.domain for case in cases})
+    report = write_evaluation(evaluation, out, provenance=_provenance(prepared, split, digests), domains=domains)
+    return EvaluatedModels(
+        values={"report": str(report), **summary_json(evaluation, {})}, tables=main_tables(evaluation), report=report
+    )
+
+
+def labelled_cases(prepared: Prepared, split: str) -> tuple[Case, ...]:
+    """The cases of a split that have a label file.
+
+    Raises:
+        DataError: there are none (`EMPTY_SPLIT`).
+    """
+    cases = tuple(case for case in prepared.manifest.of_split(split) if case.label)
+    if not cases:
+        raise DataError(f"the {split} split holds no labelled case", where=str(prepared.folder), fix="index with labels and a split", code="EMPTY_SPLIT")
+    return cases
+
+
+def calibration_of_model(predictor: Predictor) -> Calibration | None:
+    """The calibration that a model's card carries."""
+    card = predictor.card
+    return calibration_of(card.calibration, card.burden, card.domains["calibration"])
+
+
+def deployed_of(name: str, calibration: Calibration | None) -> dict[str, dict[float | None, BurdenCuts]]:
+    """The frozen burden groups of each reading, under the calibrated model's name in the tables."""
+    if calibration is None or not calibration.burden:
+        return {}
+    gates = {UNGATED: None, GATED: CALCIUM_HU}
+    return {name + CALIBRATED: {gates[reading]: cuts for reading, cuts in calibration.burden.items()}}
+
+
+def model_names(models: Sequence[Path]) -> list[str]:
+    """A short name for each path: its last part, or its parent's where that says no more than `model`.
+
+    Raises:
+        ConfigError: two have the same name.
+    """
+    names = [path.resolve().parent.name if path.resolve().name == "model" else path.resolve().name for path in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two models are called {name!r}", fix="give each once, in folders of different names")
+    return names
+
+
+def refuse_other_labels(predictor: Predictor, prepared: Prepared, path: Path) -> None:
+    """A model can only be judged on the labels that it was trained on.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    if dict(predictor.card.label_names) != dict(prepared.manifest.label_names):
+        raise ConfigError(
+            f"the model's labels {dict(predictor.card.label_names)} are not the data's {dict(prepared.manifest.label_names)}",
+            where=str(path),
+            fix="evaluate on data with the same labels",
+        )
+
+
+def log_look(model: Path, out: Path, split: str, detail: str) -> None:
+    """Write a look down in the output folder, and in the model's run folder where it has one."""
+    RunFolder(path=out).log_look(split, "evaluate", detail)
+    for folder in (model, model.parent):
+        run = RunFolder(path=folder)
+        if run.config.exists():
+            run.log_look(split, "evaluate", detail)
+
+
+def main_tables(evaluation: Evaluation) -> list[Table]:
+    """What the terminal shows: means over labels where there are several, else the comparison and the differences."""
+    if len(evaluation.labels) > 1:
+        return [labels_table(evaluation, gate) for gate in evaluation.gates]
+    label = evaluation.labels[0]
+    tables = [comparison_table(evaluation, label, gate) for gate in evaluation.gates]
+    return tables + ([difference_table(evaluation, label, evaluation.gates[0])] if len(evaluation.models) > 1 else [])
+
+
+def _provenance(prepared: Prepared, split: str, digests: Mapping[str, str]) -> dict[str, str]:
+    versions = environment()
+    return {
+        "split": split,
+        "data": str(prepared.about["manifest_sha256"])[:16],
+        "python": str(versions["python"]),
+        "machine": str(versions["platform"]),
+        **{f"model {name}": digest[:16] for name, digest in digests.items()},
+    }
