@@ -11,7 +11,7 @@ def test_soft_dice_matches_monai():
 
     torch.manual_seed(0)
     logits, target = torch.randn(2, 3, 4, 5, 6), (torch.rand(2, 3, 4, 5, 6) > 0.7).float()
-    theirs = DiceLoss(sigmoid=True, smooth_nr=1e-5, smooth_dr=1e-5)(logits, target)
+    theirs = DiceLoss(sigmoid=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)(logits, target)
     assert soft_dice_loss(logits, target, ALL).item() == pytest.approx(theirs.item(), abs=1e-6)
 
 

@@ -73,3 +73,22 @@ def test_scores_are_never_held():
     with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
         module(torch.randn(1, 20_000, 12))
     assert saved <= 20_000 * 36
+
+
+def test_scores_in_fp32_stay_in_fp32_under_autocast(monkeypatch):
+    """Autocast casts what goes into the fused kernel; without a guard the choice would do nothing."""
+    torch.manual_seed(0)
+    real, formats = torch.nn.functional.scaled_dot_product_attention, []
+
+    def spy(q, k, v, scale):
+        mixed = real(q, k, v, scale=scale)
+        formats.append(mixed.dtype)
+        return mixed
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    x = torch.randn(2, 7, 24)
+    for in_fp32 in (False, True):
+        module = Attention(24, 3, AttentionKernel(in_fp32=in_fp32))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert module(x).dtype == torch.bfloat16
+    assert formats == [torch.bfloat16, torch.float32]

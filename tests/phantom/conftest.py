@@ -1,9 +1,9 @@
 import pytest
 
+from apatite.core.rng import generator
 from apatite.phantom.anatomy import build_anatomy
 from apatite.phantom.cohort import CohortConfig, draw_patient
 from apatite.phantom.density import fill_tissue
-from apatite.core.rng import generator
 from apatite.phantom.lesions import draw_plaques
 from apatite.phantom.siphon import draw_arteries
 
@@ -11,7 +11,9 @@ from apatite.phantom.siphon import draw_arteries
 def make_anatomy(seed, target_mm3=(90.0, 45.0), medial_share=0.5):
     rng = generator(seed, "test")
     arteries = draw_arteries(rng)
-    drawn = [draw_plaques(rng, artery, target, medial_share) for artery, target in zip(arteries, target_mm3, strict=True)]
+    drawn = [
+        draw_plaques(rng, artery, target, medial_share) for artery, target in zip(arteries, target_mm3, strict=True)
+    ]
     return build_anatomy(rng, arteries, (drawn[0][0], drawn[1][0]), [*drawn[0][1], *drawn[1][1]])
 
 

@@ -7,7 +7,11 @@ from apatite.phantom.siphon import build_artery, draw_arteries
 
 def _ring(artery, thickness_mm):
     wall = empty_map(artery)
-    return WallMap(thickness_mm=wall.thickness_mm + thickness_mm, density_hu=wall.density_hu + 500, plaque=wall.plaque + np.int16(1))
+    return WallMap(
+        thickness_mm=wall.thickness_mm + thickness_mm,
+        density_hu=wall.density_hu + 500,
+        plaque=wall.plaque + np.int16(1),
+    )
 
 
 def test_a_full_ring_has_the_volume_of_a_tube_however_it_bends():
@@ -26,7 +30,11 @@ def test_the_outer_half_of_a_bend_holds_more_than_the_inner():
     middle = len(volume) // 2
     towards = bent.bend_per_mm[middle // 2]
     angles = np.arange(NUM_ANGLES) * 2 * np.pi / NUM_ANGLES
-    inner = np.cos(angles) * (bent.first_axis[middle // 2] @ towards) + np.sin(angles) * (bent.second_axis[middle // 2] @ towards) > 0
+    inner = (
+        np.cos(angles) * (bent.first_axis[middle // 2] @ towards)
+        + np.sin(angles) * (bent.second_axis[middle // 2] @ towards)
+        > 0
+    )
     assert volume[middle, ~inner].sum() > 1.2 * volume[middle, inner].sum()
 
 

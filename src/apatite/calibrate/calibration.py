@@ -46,7 +46,7 @@ class Calibration:
         return {reading: cuts.to_dict() for reading, cuts in self.burden.items()} or None
 
 
-def calibration_from_card(
+def calibration_of(
     card_calibration: Mapping[str, Any] | None, burden: Mapping[str, Any] | None, domains: list[str]
 ) -> Calibration | None:
     """The calibration that a model card carries; `None` where it carries none."""

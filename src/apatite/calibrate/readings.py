@@ -17,6 +17,11 @@ def readings_of(label_names: Mapping[int, str]) -> dict[str, float | None]:
     return {UNGATED: None} | ({GATED: CALCIUM_HU} if calcium_label(label_names) is not None else {})
 
 
+def gate_of(label: int, reading: str, label_names: Mapping[int, str]) -> float | None:
+    """The HU gate of one label in a reading; labels other than calcium are never gated."""
+    return readings_of(label_names)[reading] if label == calcium_label(label_names) else None
+
+
 def calcium_label(label_names: Mapping[int, str]) -> int | None:
     """The value of the label named calcium; `None` where there is none."""
     return next((value for value, name in label_names.items() if name == CALCIUM), None)

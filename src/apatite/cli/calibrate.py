@@ -7,6 +7,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from apatite.cli.console import Outcome, bar
 from apatite.cli.flags import CommonFlags, ModelPath, OutputPath, PreparedPath
+from apatite.core.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,18 +34,32 @@ class Calibrate(CommonFlags):
         from apatite.io.store import Prepared
         from apatite.segment.predict import open_predictor, package_of
         from apatite.study.calibrate import CalibrateConfig, calibrate
+        from apatite.study.run import refuse_other_labels
 
+        # Found now, not after every case was predicted.
+        if self.out.exists():
+            raise DataError("the folder exists already", where=str(self.out), fix="name a new one with -o")
         prepared = Prepared.open(self.data)
+        predictor = open_predictor(self.model)
+        refuse_other_labels(predictor, prepared, self.model)
         cases = tuple(case for case in prepared.manifest.of_split("development") if case.label)
         config = CalibrateConfig(objective=self.objective, drop_empty_cases=self.drop_empty)
-        found = calibrate(open_predictor(self.model), prepared.manifest, cases, config, bar)
+        found = calibrate(predictor, prepared.manifest, cases, config, bar)
         copy_calibrated(package_of(self.model), self.out, found.to_dict(), found.domains, found.burden_dict())
         lines = [f"{found.num_cases} development cases ({', '.join(found.domains)})"]
         for label, readings in found.fits.items():
             for reading, fit in readings.items():
                 lines.append(
                     f"label {label}, {reading}: threshold {fit.threshold:.3f} [{fit.low:.3f}; {fit.high:.3f}], "
-                    f"mean |ΔV| {fit.error_before_mm3:.3g} -> {fit.error_after_mm3:.3g} mm³ on the cases it was chosen on"
+                    f"mean |ΔV| {fit.error_before_mm3:.3g} -> {fit.error_after_mm3:.3g} mm³ "
+                    "on the cases it was chosen on"
                 )
+        names = prepared.manifest.label_names
+        lines += [
+            f"label {label}: too few development cases, its threshold stays at 0.5"
+            for label in sorted(set(names) - set(found.fits))
+        ]
+        if "calcium" in names.values() and not found.burden:
+            lines.append("no burden groups: too few development cases with detectable calcium")
         values = {"package": str(self.out), "calibration": found.to_dict(), "burden": found.burden_dict()}
         return Outcome(values=values, lines=[*lines, f"calibrated model: {self.out}"])

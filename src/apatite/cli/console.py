@@ -17,7 +17,7 @@ class Outcome:
 
     Attributes:
         values: Plain values, printed as one JSON object with `--json`.
-        lines: The same for people; rich markup is allowed in a string, and any rich renderable may stand here.
+        lines: The same for people; strings, shown as they are, or any rich renderable.
         exit_code: 0, or 8 where a part of a batch failed.
     """
 
@@ -35,7 +35,8 @@ def show(outcome: Outcome, *, as_json: bool) -> None:
 
     console = Console(soft_wrap=True)
     for line in outcome.lines:
-        console.print(line)
+        # Text is shown as it is: a path may hold what rich would take for markup.
+        console.print(line, markup=False, emoji=False)
 
 
 def bar(items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:
@@ -44,7 +45,14 @@ def bar(items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]
         yield from items
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description:<28}"),

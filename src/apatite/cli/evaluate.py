@@ -20,7 +20,8 @@ class Evaluate(CommonFlags):
     """
 
     model: Annotated[UseAppendAction[tuple[Path, ...]], arg(aliases=("-m",))]
-    """Model package or fine-tuning run; repeat for a paired comparison. A calibrated one is read at 0.5 and at its thresholds."""
+    """Model package or fine-tuning run; repeat for a paired comparison. A calibrated one is read at 0.5 and at its
+    thresholds."""
     data: PreparedPath
     """Prepared folder; its original scans and labels must still be there."""
     out: OutputPath
@@ -39,5 +40,7 @@ class Evaluate(CommonFlags):
         from apatite.study.run import evaluate_models
 
         intervals = IntervalConfig(resamples=self.resamples, method=self.interval)
-        made = evaluate_models(self.model, Prepared.open(self.data), self.out, self.split, intervals=intervals, watch=bar)
+        made = evaluate_models(
+            self.model, Prepared.open(self.data), self.out, self.split, intervals=intervals, watch=bar
+        )
         return Outcome(values=made.values, lines=[*map(terminal_table, made.tables), f"report: {made.report}"])

@@ -41,13 +41,18 @@ class Finetune(CommonFlags):
         made = finetune(config, self.data, self.out, init_from=self.init_from, resume=self.resume, watch=bar)
         lines = []
         if made.coverage is not None:
-            lines += [*made.coverage.lines(most=8), f"{made.coverage.ratio:.1%} of the encoder's parameters were loaded"]
-        lines += [f"{made.cases} labelled cases; soft Dice on development {made.best_score:.3f}", f"model: {made.package}"]
+            lines += [
+                *made.coverage.lines(most=8),
+                f"{made.coverage.ratio:.1%} of the encoder's parameters were loaded",
+            ]
+        is_judged = made.best_score != float("-inf")
+        judged = f"soft Dice on development {made.best_score:.3f}" if is_judged else "no development cases to judge by"
+        lines += [f"{made.cases} labelled cases; {judged}", f"model: {made.package}"]
         values = {
             "package": str(made.package),
             "cases": made.cases,
             "coverage": None if made.coverage is None else made.coverage.ratio,
-            "best_score": made.best_score if made.best_score != float("-inf") else None,
+            "best_score": made.best_score if is_judged else None,
             "last": made.last_row,
             "seconds_per_step": made.seconds_per_step,
         }

@@ -20,7 +20,7 @@ class Index(CommonFlags):
 
     input: InputPath
     """A folder of images, `images/` beside `labels/`, nnU-Net raw, a decathlon JSON, BIDS, or a CSV."""
-    output: OutputPath
+    out: OutputPath
     """The manifest to write (.csv)."""
     layout: Literal["auto", "folder", "nnunet", "decathlon", "bids", "csv"] = "auto"
     """How the input is laid out."""
@@ -60,8 +60,8 @@ class Index(CommonFlags):
         from apatite.io.splits import SplitConfig, split_manifest
         from apatite.io.survey import completed, survey
 
-        if self.output.suffix != ".csv":
-            raise ConfigError(f"the manifest {self.output.name!r} does not end in .csv", fix="name it so with -o")
+        if self.out.suffix != ".csv":
+            raise ConfigError(f"the manifest {self.out.name!r} does not end in .csv", fix="name it so with -o")
         config = SplitConfig(
             development=self.development,
             test=self.test,
@@ -79,11 +79,11 @@ class Index(CommonFlags):
         found = survey(listed, bar)
         manifest = split_manifest(completed(listed, found), config)
         refuse_leaks(manifest.cases, found.digests)
-        write_manifest(self.output, manifest)
+        write_manifest(self.out, manifest)
         exported = write_nnunet_raw(manifest, self.to_nnunet) if self.to_nnunet is not None else {}
         counts = {split: len(manifest.of_split(split)) for split in SPLITS if split}
         values = {
-            "manifest": str(self.output),
+            "manifest": str(self.out),
             "cases": len(manifest.cases),
             "patients": len({case.patient_id for case in manifest.cases}),
             "splits": counts,
@@ -96,7 +96,7 @@ class Index(CommonFlags):
         lines += [f"  {split:<12} {count:>6}" for split, count in counts.items()]
         lines += [f"ignored column: {name}" for name in manifest.ignored_columns]
         lines += [f"left out {bad['case_id']}: {bad['what']} ({bad['code']})" for bad in found.failures]
-        lines.append(f"wrote {self.output}; next: apatite prepare -i {self.output} -o PREPARED")
+        lines.append(f"wrote {self.out}; next: apatite prepare -i {self.out} -o PREPARED")
         return Outcome(values=values, lines=lines, exit_code=EXIT_PARTIAL if found.failures else EXIT_OK)
 
 

@@ -22,6 +22,8 @@ class Inspect(CommonFlags):
 
     def run(self) -> Outcome:
         """Check the seal, then show the card. The network is not built."""
+        from rich.text import Text
+
         from apatite.io.model_card import values_of_card
         from apatite.io.model_package import read_summary
 
@@ -34,7 +36,7 @@ class Inspect(CommonFlags):
             "num_parameters": summary.num_parameters,
             "card": card,
         }
-        return Outcome(values=values, lines=[_table(values), f"[bold]{card['provenance']['use']}[/bold]"])
+        return Outcome(values=values, lines=[_table(values), Text(card["provenance"]["use"], style="bold")])
 
 
 def _table(values: dict[str, Any]) -> "Table":

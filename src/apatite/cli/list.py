@@ -23,7 +23,9 @@ class List(CommonFlags):
         """Read the registries."""
         entries = getattr(self, f"_{self.what}")()
         width = max(map(len, entries))
-        return Outcome(values={self.what: entries}, lines=[f"{name:<{width}}  {text}" for name, text in entries.items()])
+        return Outcome(
+            values={self.what: entries}, lines=[f"{name:<{width}}  {text}" for name, text in entries.items()]
+        )
 
     def _methods(self) -> dict[str, str]:
         from apatite.pretrain.methods import METHODS
@@ -34,7 +36,8 @@ class List(CommonFlags):
         from apatite.nn.models import MODELS
 
         return {
-            name: f"width {size.dim}, {size.depth} blocks, {size.heads} heads; decoder {size.decoder.dim}/{size.decoder.depth}/{size.decoder.heads}; {size.note}"
+            name: f"width {size.dim}, {size.depth} blocks, {size.heads} heads; "
+            f"decoder {size.decoder.dim}/{size.decoder.depth}/{size.decoder.heads}; {size.note}"
             for name, size in MODELS.items()
         }
 

@@ -13,6 +13,7 @@ from apatite.cli.finetune import Finetune
 from apatite.cli.index import Index
 from apatite.cli.inspect import Inspect
 from apatite.cli.list import List
+from apatite.cli.phantom import Phantom
 from apatite.cli.predict import Predict
 from apatite.cli.prepare import Prepare
 from apatite.cli.pretrain import Pretrain
@@ -20,6 +21,7 @@ from apatite.core.errors import EXIT_INTERNAL, EXIT_USAGE, ApatiteError
 
 VERBS: dict[str, type] = {
     "doctor": Doctor,
+    "phantom": Phantom,
     "index": Index,
     "prepare": Prepare,
     "pretrain": Pretrain,
@@ -78,6 +80,8 @@ def _run_verb(verb: Any) -> int:
     except Exception as error:
         if verb.debug:
             raise
+        if verb.json:
+            print(json.dumps({"error": type(error).__name__, "what": str(error), "code": "INTERNAL", "exit_code": 1}))
         print(f"internal error: {type(error).__name__}: {error}", file=sys.stderr)
         print("This is a bug in Apatite. Run the same command with --debug and report what it prints.", file=sys.stderr)
         return EXIT_INTERNAL

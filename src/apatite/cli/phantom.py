@@ -49,7 +49,10 @@ class Phantom(CommonFlags):
             "patients": self.patients,
             "cases": len(manifest.cases),
         }
-        lines = [f"{len(manifest.cases)} series of {self.patients} patients ({VERSION})", f"manifest  {values['manifest']}"]
+        lines = [
+            f"{len(manifest.cases)} series of {self.patients} patients ({VERSION})",
+            f"manifest  {values['manifest']}",
+        ]
         if self.check:
             from apatite.report.phantom_report import write_phantom_report
 

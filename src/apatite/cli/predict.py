@@ -40,4 +40,8 @@ class Predict(CommonFlags):
         lines += [f"... and {len(made.rows) - 20} more rows"] if len(made.rows) > 20 else []
         lines += [f"failed: {failure['where']}: {failure['what']} [{failure['code']}]" for failure in made.failures]
         values = {"volumes": str(made.table), "rows": made.rows, "failures": made.failures}
-        return Outcome(values=values, lines=[*lines, f"volumes: {made.table}"], exit_code=EXIT_PARTIAL if made.failures else EXIT_OK)
+        return Outcome(
+            values=values,
+            lines=[*lines, f"volumes: {made.table}"],
+            exit_code=EXIT_PARTIAL if made.failures else EXIT_OK,
+        )

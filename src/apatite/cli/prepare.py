@@ -19,7 +19,7 @@ class Prepare(CommonFlags):
 
     input: InputPath
     """The manifest, from `apatite index` or `apatite phantom`."""
-    output: OutputPath
+    out: OutputPath
     """The prepared folder to make."""
     recipe: Literal["region-small", "region-paper", "volume"] = "region-small"
     """What to make of each case."""
@@ -35,7 +35,7 @@ class Prepare(CommonFlags):
         from apatite.io.manifest import read_manifest
 
         config = override(RECIPES[self.recipe](), self.set)
-        result = prepare(read_manifest(self.input), self.output, config, self.workers, bar)
+        result = prepare(read_manifest(self.input), self.out, config, self.workers, bar)
         values = {"prepared": str(result.folder), "counts": result.counts, "failures": result.failures}
         lines = [f"  {split:<12} {count:>6}" for split, count in result.counts.items()]
         lines += [

@@ -49,7 +49,8 @@ class Pretrain(CommonFlags):
         if "reconstruction" in row:
             lines.append(
                 f"reconstruction error {row['reconstruction']:.3f} "
-                f"(patch mean {row['patch_mean']:.3f}, interpolation {row['interpolation']:.3f}); effective rank {row['effective_rank']:.1f}"
+                f"(patch mean {row['patch_mean']:.3f}, interpolation {row['interpolation']:.3f}); "
+                f"effective rank {row['effective_rank']:.1f}"
             )
         if "probe_dice" in row:
             lines.append(f"frozen linear probe: Dice {row['probe_dice']:.3f}")

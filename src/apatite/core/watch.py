@@ -14,7 +14,9 @@ T = TypeVar("T")
 class Watch(Protocol):
     """Iterate over `items` unchanged, and show how far it has got."""
 
-    def __call__(self, items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]: ...
+    def __call__(self, items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:
+        """Each item in turn."""
+        ...
 
 
 def unwatched(items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:

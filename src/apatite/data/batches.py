@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apatite.core.errors import DataError
+from apatite.core.errors import ConfigError, DataError
 from apatite.core.rng import generator
 from apatite.core.types import Edges
 
@@ -65,14 +65,20 @@ class RegionSource:
         is_annotated: `cases labels`.
     """
 
-    def __init__(self, images: np.ndarray, fractions: np.ndarray | None, case_ids: Sequence[str], is_annotated: np.ndarray) -> None:
+    def __init__(
+        self, images: np.ndarray, fractions: np.ndarray | None, case_ids: Sequence[str], is_annotated: np.ndarray
+    ) -> None:
         self.images, self.fractions, self.case_ids, self.is_annotated = images, fractions, case_ids, is_annotated
 
     def crop(self, case: int, draw: np.random.Generator, *, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """The whole region; nothing is drawn."""
         del draw
-        target = self.fractions[case].astype(np.float32) / 255 if labelled and self.fractions is not None else None
-        return self.images[case].astype(np.float32), target
+        image = self.images[case].astype(np.float32)
+        if not labelled:
+            return image, None
+        if self.fractions is None:
+            return image, np.zeros((self.is_annotated.shape[1], *image.shape), np.float32)
+        return image, self.fractions[case].astype(np.float32) / 255
 
 
 class VolumeSource:
@@ -98,7 +104,11 @@ class VolumeSource:
     ) -> None:
         for case_id, image in zip(case_ids, images, strict=True):
             if any(have < want for have, want in zip(image.shape, crop_edges, strict=True)):
-                raise DataError(f"the volume {image.shape} is smaller than the crop {crop_edges}", where=case_id, fix="prepare it again with this crop")
+                raise DataError(
+                    f"the volume {image.shape} is smaller than the crop {crop_edges}",
+                    where=case_id,
+                    fix="prepare it again with this crop",
+                )
         self.images, self.labels, self.case_ids, self.is_annotated = images, labels, case_ids, is_annotated
         self.crop_edges, self.foreground_share = crop_edges, foreground_share
 
@@ -110,11 +120,15 @@ class VolumeSource:
         if label is not None and draw.random() < self.foreground_share:
             start = self._start_around_label(case, label, draw)
         place = tuple(slice(s, s + edge) for s, edge in zip(start, self.crop_edges, strict=True))
-        target = None
-        if label is not None:
-            names = np.arange(1, self.is_annotated.shape[1] + 1, dtype=np.uint8)
-            target = (label[place][None] == names[:, None, None, None]).astype(np.float32)
-        return image[place].astype(np.float32), target
+        return image[place].astype(np.float32), self._target(label, place) if labelled else None
+
+    def _target(self, label: np.ndarray | None, place: tuple[slice, ...]) -> np.ndarray:
+        """One plane per label; all empty where a case has no label map (and nothing annotated)."""
+        num_labels = self.is_annotated.shape[1]
+        if label is None:
+            return np.zeros((num_labels, *self.crop_edges), np.float32)
+        values = np.arange(1, num_labels + 1, dtype=np.uint8)
+        return (label[place][None] == values[:, None, None, None]).astype(np.float32)
 
     def _random_start(self, shape: tuple[int, ...], draw: np.random.Generator) -> list[int]:
         return [int(draw.integers(0, have - want + 1)) for have, want in zip(shape, self.crop_edges, strict=True)]
@@ -127,7 +141,9 @@ class VolumeSource:
             if len(places):
                 voxel = np.unravel_index(places[draw.integers(len(places))], label.shape)
                 low = [max(0, int(v) - edge + 1) for v, edge in zip(voxel, self.crop_edges, strict=True)]
-                high = [min(int(v), have - edge) for v, edge, have in zip(voxel, self.crop_edges, label.shape, strict=True)]
+                high = [
+                    min(int(v), have - edge) for v, edge, have in zip(voxel, self.crop_edges, label.shape, strict=True)
+                ]
                 return [int(draw.integers(lo, hi + 1)) for lo, hi in zip(low, high, strict=True)]
         return self._random_start(label.shape, draw)
 
@@ -145,7 +161,11 @@ class Batches:
 
     def __init__(self, source: LabelledCrop, cases: Sequence[int], batch: int, seed: int, *, labelled: bool) -> None:
         if not len(cases):
-            raise DataError("there is no case to learn from", fix="check the split column of the manifest", code="EMPTY_SPLIT")
+            raise DataError(
+                "there is no case to learn from", fix="check the split column of the manifest", code="EMPTY_SPLIT"
+            )
+        if batch < 1:
+            raise ConfigError(f"a batch of {batch} samples", fix="use at least 1")
         self.source, self.cases, self.batch, self.seed, self.labelled = source, list(cases), batch, seed, labelled
 
     def __call__(self, step: int) -> Batch:
@@ -158,6 +178,8 @@ class Batches:
         ]
         images = torch.from_numpy(np.stack([image for image, _ in crops]))[:, None]
         targets = [target for _, target in crops if target is not None]
+        # One target per sample, or a label would be learned with the wrong image.
+        assert len(targets) == (self.batch if self.labelled else 0)
         return Batch(
             case_ids=tuple(self.source.case_ids[case] for case in chosen),
             images_hu=images,
@@ -172,5 +194,3 @@ class Batches:
 
     def _order(self, epoch: int) -> np.ndarray:
         return generator(self.seed, "order", epoch).permutation(len(self.cases))
-
-

@@ -22,12 +22,15 @@ def num_visible(num_tokens: int, hidden_ratio: float) -> int:
     visible = int(num_tokens * (1 - hidden_ratio) + 1e-9)
     if not 1 <= visible < num_tokens:
         raise ConfigError(
-            f"{num_tokens} tokens at a hidden ratio of {hidden_ratio} leave {visible} visible", fix="use smaller patches or another ratio"
+            f"{num_tokens} tokens at a hidden ratio of {hidden_ratio} leave {visible} visible",
+            fix="use smaller patches or another ratio",
         )
     return visible
 
 
-def hide_randomly(seed: int, step: int, samples: int, num_tokens: int, hidden_ratio: float) -> tuple[TokenChoice, TokenChoice]:
+def hide_randomly(
+    seed: int, step: int, samples: int, num_tokens: int, hidden_ratio: float
+) -> tuple[TokenChoice, TokenChoice]:
     """Uniformly random hidden patches for each sample of a batch.
 
     Returns:

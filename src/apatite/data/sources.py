@@ -29,9 +29,14 @@ def open_source(prepared: Prepared, rows: Sequence[int], crop: Edges | None) -> 
     if prepared.kind == "region":
         shape = tuple(prepared.images.shape[1:])
         if crop is not None and tuple(crop) != shape:
-            raise ConfigError(f"crop {crop} given, but the prepared regions are {shape}", fix="leave the crop out, or prepare that size")
+            raise ConfigError(
+                f"crop {crop} given, but the prepared regions are {shape}",
+                fix="leave the crop out, or prepare that size",
+            )
         # Regions are small: 5 000 of 96×96×32 are 3 GB. What was asked for is read once, at memory speed.
-        return RegionSource(np.asarray(prepared.images[rows]), np.asarray(prepared.fractions[rows]), case_ids, is_annotated)
+        return RegionSource(
+            np.asarray(prepared.images[rows]), np.asarray(prepared.fractions[rows]), case_ids, is_annotated
+        )
     if crop is None:
         raise ConfigError("whole volumes need a crop", fix="set crop=[64, 64, 64]")
     volumes = [prepared.volume(case_id) for case_id in case_ids]

@@ -26,7 +26,10 @@ Row = dict[str, float]
 class Task(Protocol):
     """What is learned: a module and its named losses."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """All that learns."""
+        ...
 
     def losses(self, batch: Batch, step: int) -> dict[str, Scalar]:
         """Weighted losses of a batch; their sum is minimised."""

@@ -41,6 +41,8 @@ class Journal:
 
     def rewind(self, step: int) -> None:
         """Drop the rows of `step` and later, before a run goes on from there."""
+        if not self.path.exists():
+            return
         kept = [row for row in self.rows() if row.get("step", -1) < step]
         commit_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 

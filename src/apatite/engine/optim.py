@@ -42,6 +42,11 @@ class OptimConfig:
                 f"lr {self.lr}, layer_decay {self.layer_decay}, warmup_fraction {self.warmup_fraction}",
                 fix="lr must be positive, layer_decay in (0, 1], warmup_fraction in [0, 1)",
             )
+        if min(self.weight_decay, self.clip_norm) < 0 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(
+                f"weight_decay {self.weight_decay}, clip_norm {self.clip_norm}, betas {self.betas}",
+                fix="weight_decay and clip_norm must not be negative, betas in [0, 1)",
+            )
 
 
 def build_optimizer(module: nn.Module, config: OptimConfig, encoder_depth: int = 0) -> torch.optim.AdamW:
@@ -50,13 +55,16 @@ def build_optimizer(module: nn.Module, config: OptimConfig, encoder_depth: int =
     Args:
         module: Its encoder, if any, is the attribute `encoder`.
         config: Rates.
-        encoder_depth: Blocks of the encoder, for layer-wise decay.
+        encoder_depth: Blocks of the encoder, for layer-wise decay; only without one it may stay 0.
     """
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        scale = config.layer_decay ** (encoder_depth + 1 - layer_of(name, encoder_depth))
+        below_top = encoder_depth + 1 - layer_of(name, encoder_depth)
+        # A depth that is too small would raise the rate of upper layers instead of lowering that of lower ones.
+        assert below_top >= 0 or config.layer_decay == 1, f"{name} lies above {encoder_depth} blocks"
+        scale = config.layer_decay**below_top
         decay = 0.0 if parameter.ndim <= 1 else config.weight_decay
         group = groups.setdefault((scale, decay), {"params": [], "lr_scale": scale, "weight_decay": decay})
         group["params"].append(parameter)

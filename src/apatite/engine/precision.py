@@ -39,6 +39,12 @@ class Precision:
     threads: int = 1
 
     @property
+    def name(self) -> str:
+        """The mix in words."""
+        attention = "+fp32 attention" if self.attention_in_fp32 else ""
+        return f"{self.format}{attention}, heads x{self.head_multiple}"
+
+    @property
     def kernel(self) -> AttentionKernel:
         """How modules compute attention."""
         return AttentionKernel(head_multiple=self.head_multiple, in_fp32=self.attention_in_fp32)
@@ -66,7 +72,9 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"unknown device {name!r}", fix="use auto, cpu, cuda or mps") from None
-    if (device.type == "cuda" and not torch.cuda.is_available()) or (device.type == "mps" and not torch.backends.mps.is_available()):
+    if (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    ):
         raise ConfigError(f"there is no {device.type} device on this machine", fix="use auto or cpu")
     return device
 
@@ -83,7 +91,9 @@ def candidates(device: torch.device) -> Iterator[Precision]:
     threads = torch.get_num_threads()
     formats: list[tuple[Format, bool]] = [("fp32", False)]
     if supports_bf16(device):
-        formats += [("bf16", False), ("bf16", True)] if device.type == "cpu" else [("bf16", False)]
+        formats.append(("bf16", False))
+        if device.type == "cpu":
+            formats.append(("bf16", True))
     for chosen, in_fp32 in formats:
         for multiple in (1, 16):
             yield Precision(
@@ -91,7 +101,9 @@ def candidates(device: torch.device) -> Iterator[Precision]:
             )
 
 
-def measure_precision(device: torch.device, make_step: Callable[[Precision], Callable[[], None]], repeats: int = 3) -> tuple[Precision, dict[str, float]]:
+def measure_precision(
+    device: torch.device, make_step: Callable[[Precision], Callable[[], None]], repeats: int = 3
+) -> tuple[Precision, dict[str, float]]:
     """Time a real training step in each mix and return the fastest, with all times.
 
     Args:
@@ -108,7 +120,7 @@ def measure_precision(device: torch.device, make_step: Callable[[Precision], Cal
         step = make_step(precision)
         step()
         fastest = min(_timed(step, device) for _ in range(repeats))
-        seconds[f"{precision.format}{'+fp32 attention' if precision.attention_in_fp32 else ''}, heads x{precision.head_multiple}"] = fastest
+        seconds[precision.name] = fastest
         if best is None or fastest < best[0]:
             best = (fastest, precision)
     assert best is not None
@@ -116,8 +128,16 @@ def measure_precision(device: torch.device, make_step: Callable[[Precision], Cal
 
 
 def _timed(step: Callable[[], None], device: torch.device) -> float:
+    _wait(device)
     start = time.perf_counter()
     step()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    """Let the device finish what it was given: it computes while Python goes on."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    if device.type == "mps":
+        torch.mps.synchronize()

@@ -47,7 +47,9 @@ class TrainingRun:
         pace: How often to save, check and journal.
     """
 
-    def __init__(self, folder: RunFolder, task: Task, optimizer: torch.optim.Optimizer, plan: FitPlan, pace: Pace) -> None:
+    def __init__(
+        self, folder: RunFolder, task: Task, optimizer: torch.optim.Optimizer, plan: FitPlan, pace: Pace
+    ) -> None:
         self.folder, self.task, self.optimizer, self.plan, self.pace = folder, task, optimizer, plan, pace
         self.journal = Journal(folder.metrics)
         self.best_score = float("-inf")
@@ -63,6 +65,8 @@ class TrainingRun:
             ConfigError: it was made with another seed or length.
         """
         if not self.folder.last.exists():
+            # Rows of steps that were never committed are done again.
+            self.journal.rewind(0)
             return 0
         tensors, values = load_state(self.folder.last)
         if (values["seed"], values["steps"]) != (self.plan.seed, self.plan.steps):
@@ -108,11 +112,19 @@ class TrainingRun:
     def _save(self, done: int) -> None:
         tensors, optimizer = state_of(self.task.module, self.optimizer)
         score = None if self.best_score == float("-inf") else self.best_score
-        values = {"step": done, "seed": self.plan.seed, "steps": self.plan.steps, "best_score": score, "optimizer": optimizer}
+        values = {
+            "step": done,
+            "seed": self.plan.seed,
+            "steps": self.plan.steps,
+            "best_score": score,
+            "optimizer": optimizer,
+        }
         save_state(self.folder.last, tensors, values)
 
     def load_best(self) -> None:
         """Put the weights of the best check back into the module; those of the last step where nothing was checked."""
         if self.folder.best.exists():
             tensors, _ = load_state(self.folder.best)
-            self.task.module.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()}, strict=True)
+            self.task.module.load_state_dict(
+                {name.removeprefix("model."): tensor for name, tensor in tensors.items()}, strict=True
+            )

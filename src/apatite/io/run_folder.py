@@ -52,8 +52,7 @@ class RunFolder:
             StorageError: it cannot be written to.
         """
         run = cls(path=path)
-        if run.config.exists() or run.manifest.exists():
-            raise DataError("holds a run already", where=str(path), fix="name a new folder, or go on with --resume")
+        run.refuse_used()
         commit_json(run.manifest, environment() | dict(about or {}))
         return run
 
@@ -68,6 +67,31 @@ class RunFolder:
         if not run.config.exists():
             raise DataError("holds no run", where=str(path), fix="give the folder that an earlier verb wrote with -o")
         return run
+
+    def refuse_used(self) -> None:
+        """Refuse a folder in which something lies that a run would write.
+
+        Raises:
+            DataError: a run lies there already, or a model.
+        """
+        if self.config.exists() or self.manifest.exists() or self.model.exists():
+            raise DataError(
+                "holds a run already", where=str(self.path), fix="name a new folder, or go on with --resume"
+            )
+
+    def read_about(self) -> dict[str, Any]:
+        """The content of manifest.json.
+
+        Raises:
+            DataError: it is missing or damaged.
+        """
+        try:
+            about = json.loads(self.manifest.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                "cannot be read", where=str(self.manifest), fix="start the run anew in another folder"
+            ) from error
+        return about if isinstance(about, dict) else {}
 
     @property
     def config(self) -> Path:

@@ -12,11 +12,14 @@ from typing import Any
 
 import torch
 from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from apatite.core.errors import ConfigError
 from apatite.core.types import Tokens
+
+Heads = Float[Tensor, "batch heads tokens width"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +60,16 @@ class Attention(nn.Module):
     def forward(self, tokens: Tokens) -> Tokens:
         """Mix tokens; the shape does not change."""
         q, k, v = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.heads)
-        dtype = q.dtype
-        if self.kernel.in_fp32:
-            q, k, v = q.float(), k.float(), v.float()
-        mixed = F.scaled_dot_product_attention(q, k, v, scale=self.head_width**-0.5)
-        return self.out(rearrange(mixed.to(dtype), "b h n d -> b n (h d)"))
+        return self.out(rearrange(self._mix(q, k, v), "b h n d -> b n (h d)"))
+
+    def _mix(self, q: Heads, k: Heads, v: Heads) -> Heads:
+        scale = self.head_width**-0.5
+        if not self.kernel.in_fp32:
+            return F.scaled_dot_product_attention(q, k, v, scale=scale)
+        # Autocast would turn the scores back to its own format, whatever is passed in.
+        with torch.autocast(q.device.type, enabled=False):
+            mixed = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), scale=scale)
+        return mixed.to(q.dtype)
 
     @torch.no_grad()
     def _zero_padding(self) -> None:

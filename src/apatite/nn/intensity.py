@@ -26,10 +26,15 @@ class Windows(nn.Module):
         windows_hu: Lower and upper end of each channel's window.
     """
 
+    low: Tensor
+    high: Tensor
+
     def __init__(self, windows_hu: Sequence[Window]) -> None:
         super().__init__()
         if not windows_hu or any(low >= high for low, high in windows_hu):
-            raise ConfigError(f"windows {list(windows_hu)} are empty", fix="give at least one window as [low, high] in HU")
+            raise ConfigError(
+                f"windows {list(windows_hu)} are empty", fix="give at least one window as [low, high] in HU"
+            )
         ends = torch.tensor(windows_hu, dtype=torch.float32)
         self.register_buffer("low", ends[:, 0].view(-1, 1, 1, 1), persistent=False)
         self.register_buffer("high", ends[:, 1].view(-1, 1, 1, 1), persistent=False)

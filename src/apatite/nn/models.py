@@ -28,12 +28,14 @@ class ModelSize:
 
 
 def _paper(dim: int, note: str) -> ModelSize:
-    return ModelSize(dim=dim, depth=12, heads=12, decoder=TokenDecoderConfig(dim=dim // 2, depth=8, heads=12), note=note)
+    return ModelSize(
+        dim=dim, depth=12, heads=12, decoder=TokenDecoderConfig(dim=dim // 2, depth=8, heads=12), note=note
+    )
 
 
 MODELS: Final[dict[str, ModelSize]] = {
     "vitiac-xs": ModelSize(
-        dim=96, depth=6, heads=3, decoder=TokenDecoderConfig(dim=48, depth=4, heads=3), note="ours, for two cores"
+        dim=96, depth=4, heads=2, decoder=TokenDecoderConfig(dim=48, depth=2, heads=2), note="ours, for two cores"
     ),
     "vitiac-s": _paper(240, "S of Jin 2025"),
     "vitiac-m": _paper(480, "M of Jin 2025"),

@@ -17,7 +17,9 @@ def token_edges(crop: Edges, patch: Edges) -> Edges:
         ConfigError: the crop is smaller than a patch, or no whole number of patches.
     """
     if any(edge < size for edge, size in zip(crop, patch, strict=True)):
-        raise ConfigError(f"the crop {crop} is smaller than one patch {patch}", fix="use a smaller patch or a larger crop")
+        raise ConfigError(
+            f"the crop {crop} is smaller than one patch {patch}", fix="use a smaller patch or a larger crop"
+        )
     if any(edge % size for edge, size in zip(crop, patch, strict=True)):
         raise ConfigError(f"the crop {crop} is not a whole number of patches {patch}", fix="choose edges that divide")
     return crop[0] // patch[0], crop[1] // patch[1], crop[2] // patch[2]

@@ -25,7 +25,9 @@ def sincos_positions(tokens: Edges, dim: int) -> Float[Tensor, "tokens dim"]:
         ConfigError: `dim` is not a multiple of 6.
     """
     if dim % 6:
-        raise ConfigError(f"3D sine-cosine positions need a width divisible by 6, got {dim}", fix=f"use {dim // 6 * 6 or 6}")
+        raise ConfigError(
+            f"3D sine-cosine positions need a width divisible by 6, got {dim}", fix=f"use {dim // 6 * 6 or 6}"
+        )
     per_axis = dim // 6
     frequency = 10000.0 ** (-torch.arange(per_axis, dtype=torch.float64) / per_axis)
     places = torch.cartesian_prod(*(torch.arange(edge, dtype=torch.float64) for edge in tokens))

@@ -44,7 +44,10 @@ class ViTConfig:
     def __post_init__(self) -> None:
         token_edges(self.crop, self.patch)
         if self.dim % 6 or self.dim % self.heads:
-            raise ConfigError(f"a width of {self.dim} must be a multiple of 6 and of the {self.heads} heads", fix="change dim or heads")
+            raise ConfigError(
+                f"a width of {self.dim} must be a multiple of 6 and of the {self.heads} heads",
+                fix="change dim or heads",
+            )
 
     @property
     def tokens(self) -> Edges:
@@ -69,6 +72,8 @@ class ViTConfig:
 
 class ViT(nn.Module):
     """The encoder. It takes Hounsfield units."""
+
+    positions: Tensor
 
     def __init__(self, config: ViTConfig, kernel: AttentionKernel) -> None:
         super().__init__()

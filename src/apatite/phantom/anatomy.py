@@ -3,10 +3,12 @@
 Drawn once per patient and scanned several times. Lengths in mm in the region frame (x right, y anterior, z superior,
 origin in the middle of the network's region); left and right share most of what is drawn.
 
-Source: textbook ranges, good to ±20 %; texture and tissue fractions after one real head CT (docs/explanation/phantom.md).
+Source: textbook ranges, good to ±20 %; texture and tissue fractions after one real head CT
+(docs/explanation/phantom.md).
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +17,8 @@ from apatite.phantom.lesions import Plaque, WallMap
 from apatite.phantom.shapes import AIR, BONE, CARVE, SOFT, SPECK, Solids, Vector
 from apatite.phantom.siphon import STEP_MM, Artery
 
+PLATE_HU = 700.0
+"""Inside of thin plates, which have no marrow to speak of."""
 NOISE_EDGE = 32
 """Edge of the noise lattice; a power of two."""
 
@@ -54,12 +58,20 @@ def build_anatomy(
     """Draw the skull base and soft tissue round two given siphons."""
     solids = Solids()
     scalars = {
-        "brain_hu": rng.uniform(29, 36), "cortex_hu": rng.uniform(900, 1450), "marrow_hu": rng.uniform(50, 160),
-        "fluid_hu": rng.uniform(15, 40), "fluid_level_mm": -99.0, "sinus_wall_mm": rng.uniform(0.5, 0.9),
-        "cortex_mm": rng.uniform(0.4, 0.8), "clearance_mm": rng.uniform(0.2, 1.0),
-        "right_radius_mm": arteries[0].radius_mm, "left_radius_mm": arteries[1].radius_mm,
-        "blood_hu": rng.uniform(36, 48), "wall_hu": rng.uniform(42, 54), "wall_mm": arteries[0].wall_mm,
-    }  # fmt: skip
+        "brain_hu": rng.uniform(29, 36),
+        "cortex_hu": rng.uniform(1050, 1650),
+        "marrow_hu": rng.uniform(55, 140),
+        "fluid_hu": rng.uniform(15, 40),
+        "fluid_level_mm": -99.0,
+        "sinus_wall_mm": rng.uniform(0.4, 0.7),
+        "cortex_mm": rng.uniform(0.25, 0.5),
+        "clearance_mm": rng.uniform(0.2, 1.0),
+        "right_radius_mm": arteries[0].radius_mm,
+        "left_radius_mm": arteries[1].radius_mm,
+        "blood_hu": rng.uniform(36, 48),
+        "wall_hu": rng.uniform(42, 54),
+        "wall_mm": arteries[0].wall_mm,
+    }
     anatomy = Anatomy(solids=solids, arteries=arteries, walls=walls, plaques=plaques, scalars=scalars)
     _soft_tissue(rng, solids)
     _sphenoid(rng, solids)
@@ -87,7 +99,10 @@ def packed(anatomy: Anatomy) -> tuple[np.ndarray, ...]:
         tubes[side, :used] = np.concatenate([artery.points_mm, artery.first_axis, artery.second_axis], axis=1)
         beyond = np.arange(1, longest - used + 1)[:, None] * STEP_MM
         tubes[side, used:, :3] = artery.points_mm[-1] + beyond * (artery.points_mm[-1] - artery.points_mm[-2]) / STEP_MM
-        walls[side, 0, : len(wall.thickness_mm)], walls[side, 1, : len(wall.thickness_mm)] = wall.thickness_mm, wall.density_hu
+        walls[side, 0, : len(wall.thickness_mm)], walls[side, 1, : len(wall.thickness_mm)] = (
+            wall.thickness_mm,
+            wall.density_hu,
+        )
         reach[side, :used] = _reach(wall, artery)
     scalars = np.array([anatomy.scalars[name] for name in SCALARS])
     return table, bounds, scalars, anatomy.septa, anatomy.lattice, tubes, walls, reach
@@ -112,7 +127,9 @@ def _both(rng: np.random.Generator, low: float, high: float) -> tuple[float, flo
 def _soft_tissue(rng: np.random.Generator, solids: Solids) -> None:
     """Cisterns above and behind the sella, orbits in front, muscle and fat below the skull base."""
     csf = rng.uniform(4, 11)
-    solids.ellipsoid(SOFT, (0, rng.uniform(-3, 0), 11), (rng.uniform(9, 13), rng.uniform(7, 10), rng.uniform(4, 6)), csf)
+    solids.ellipsoid(
+        SOFT, (0, rng.uniform(-3, 0), 11), (rng.uniform(9, 13), rng.uniform(7, 10), rng.uniform(4, 6)), csf
+    )
     solids.ellipsoid(SOFT, (0, -19.5, 0), (rng.uniform(9, 13), rng.uniform(2.5, 4), 17), csf)
     for sign in (1, -1):
         solids.ellipsoid(SOFT, (sign * 17, rng.uniform(-2, 3), 13), (6, 5, rng.uniform(2, 4)), csf)
@@ -137,24 +154,41 @@ def _sphenoid(rng: np.random.Generator, solids: Solids) -> None:
     solids.ellipsoid(CARVE, (0, (back + 3.5) / 2 + 0.6, 1.5), (rng.uniform(6.2, 8), (4.2 - back) / 2, 1.5 - floor))
     top = rng.uniform(1.5, 5.0)
     thick = rng.uniform(1.1, 2.0)
-    solids.box(BONE, (0, back - 1.2, (top + floor) / 2 - 1), (rng.uniform(5.8, 7.6), thick, (top - floor) / 2 + 1.5), turn_deg=(rng.uniform(4, 14), 0, 0))
+    solids.box(
+        BONE,
+        (0, back - 1.2, (top + floor) / 2 - 1),
+        (rng.uniform(5.8, 7.6), thick, (top - floor) / 2 + 1.5),
+        turn_deg=(rng.uniform(4, 14), 0, 0),
+    )
     slope = rng.uniform(22, 36)
     solids.box(BONE, (0, back - 5.5, -15), (rng.uniform(8.5, 11.5), rng.uniform(3.2, 4.4), 13), turn_deg=(-slope, 0, 0))
     solids.box(BONE, (0, back - 1.5, -15), (rng.uniform(8.0, 10.0), 4.5, 7), turn_deg=(-slope / 2, 0, 0))
-    solids.box(BONE, (0, rng.uniform(14, 16), rng.uniform(1.5, 3.5)), (rng.uniform(8, 11), 10.5, rng.uniform(0.4, 0.8)), turn_deg=(rng.uniform(-6, 6), 0, 0))
-    solids.rod(BONE, ((-6, 5, 0.5), (6, 5, 0.5)), (rng.uniform(1.5, 2.3),) * 2)
+    solids.box(
+        BONE,
+        (0, rng.uniform(14, 16), rng.uniform(1.5, 3.5)),
+        (rng.uniform(8, 11), 10.5, rng.uniform(0.3, 0.55)),
+        PLATE_HU,
+        turn_deg=(rng.uniform(-6, 6), 0, 0),
+    )
+    solids.rod(BONE, ((-6, 5, 0.5), (6, 5, 0.5)), _same(rng.uniform(1.5, 2.3)))
     size, wing = _both(rng, 1.6, 2.4), _both(rng, 1.3, 2.1)
     knob, reach = _both(rng, 1.3, 2.4), _both(rng, -2.5, 1.0)
-    dense = rng.uniform(600, 1100)
+    dense = rng.uniform(700, 1200)
     for sign, n in ((1, 0), (-1, 1)):
         root: Vector = (sign * 12.5, 9.5, 5.0)
-        solids.rod(BONE, ((sign * 7.5, 10, 3), root), (2.2, 2.4))
-        solids.rod(BONE, (root, (sign * 36, 20, 10)), (2.4, wing[n]), dense)
+        solids.rod(BONE, ((sign * 7.5, 10, 3), root), (1.6, 2.1))
+        solids.rod(BONE, (root, (sign * 36, 20, 10)), (2.0, wing[n] - 0.3), dense)
         solids.rod(BONE, (root, (sign * (13.0 - 0.4 * size[n]), reach[n], 5.2)), (2.5, size[n]), dense)
         solids.rod(BONE, ((sign * 11.5, 10.5, 4), (sign * 8, 9.5, -4)), (1.5, 1.5))
         solids.ellipsoid(BONE, (sign * rng.uniform(5.2, 7.2), back - 1.2, top), (knob[n] + 0.4, knob[n], knob[n]))
-        solids.box(BONE, (sign * 24, 14.5, -5), (13, rng.uniform(0.8, 1.3), 12), turn_deg=(0, 0, sign * rng.uniform(28, 40)))
-        solids.box(BONE, (sign * 24, 1, -20), (13, 15, rng.uniform(0.9, 1.5)), turn_deg=(0, sign * 10, 0))
+        solids.box(
+            BONE,
+            (sign * 24, 14.5, -5),
+            (13, rng.uniform(0.5, 0.9), 12),
+            PLATE_HU,
+            turn_deg=(0, 0, sign * rng.uniform(28, 40)),
+        )
+        solids.box(BONE, (sign * 24, 1, -20), (13, 15, rng.uniform(0.9, 1.5)), PLATE_HU, turn_deg=(0, sign * 10, 0))
         solids.rod(BONE, ((sign * 12, 9, -13), (sign * 13, 11, -32)), (3.5, 4.0))
         if rng.random() < 0.10:
             solids.rod(AIR, ((sign * 12.5, 8.5, 5.0), (sign * 12.6, 4.0, 5.1)), (1.2, 0.9))
@@ -172,7 +206,11 @@ def _sinus(rng: np.random.Generator, anatomy: Anatomy) -> None:
     for sign in (1, -1):
         radii = (half * rng.uniform(0.6, 0.85), (17 - back) / 2, rng.uniform(6.0, 9.0))
         solids.ellipsoid(AIR, (shift + sign * 0.45 * half, (17 + back) / 2 - 0.5, roof - radii[2]), radii)
-        solids.ellipsoid(AIR, (shift + sign * 0.5 * half, 12.5, -3.5), (rng.uniform(3.2, 5.8), rng.uniform(5.5, 9.0), rng.uniform(3.5, 6.0)))
+        solids.ellipsoid(
+            AIR,
+            (shift + sign * 0.5 * half, 12.5, -3.5),
+            (rng.uniform(3.2, 5.8), rng.uniform(5.5, 9.0), rng.uniform(3.5, 6.0)),
+        )
     tilt = rng.uniform(-0.25, 0.25, 2)
     normal = np.array([1.0, tilt[0], tilt[1]])
     normal /= np.linalg.norm(normal)
@@ -192,11 +230,13 @@ def _petrous(rng: np.random.Generator, solids: Solids, arteries: tuple[Artery, A
     for sign, n in ((1, 0), (-1, 1)):
         start: Vector = (sign * (14.5 + apex[n]), -16.5, -10.5)
         solids.rod(BONE, (start, (sign * 40, -36, -8)), (size[n], size[n] + 4), rng.uniform(1300, 1800))
-        solids.rod(BONE, ((sign * 17, -19, -6.5), (sign * 40, -37, 0)), (size[n] - 1, size[n] + 1), rng.uniform(1300, 1800))
+        solids.rod(
+            BONE, ((sign * 17, -19, -6.5), (sign * 40, -37, 0)), (size[n] - 1, size[n] + 1), rng.uniform(1300, 1800)
+        )
         points = arteries[n].points_mm
         for first in range(4, 24, 5):
             ends = (_vector(points[first]), _vector(points[first + 5]))
-            solids.rod(BONE, ends, (arteries[n].radius_mm + 1.6,) * 2, 700)
+            solids.rod(BONE, ends, _same(arteries[n].radius_mm + 1.6), 700)
 
 
 def _cavernous(rng: np.random.Generator, solids: Solids, arteries: tuple[Artery, Artery]) -> None:
@@ -205,25 +245,41 @@ def _cavernous(rng: np.random.Generator, solids: Solids, arteries: tuple[Artery,
         blood = rng.uniform(40, 58)
         first, last = round(artery.sites_mm[3] / 0.5), round(artery.sites_mm[6] / 0.5)
         joints = np.linspace(first, last, 6).astype(int)
-        for a, b in zip(joints[:-1], joints[1:], strict=True):
-            solids.rod(SOFT, (_vector(artery.points_mm[a]), _vector(artery.points_mm[b])), (artery.radius_mm + 1.8,) * 2, blood)
+        for a, b in pairwise(joints):
+            solids.rod(
+                SOFT, (_vector(artery.points_mm[a]), _vector(artery.points_mm[b])), _same(artery.radius_mm + 1.8), blood
+            )
         for _ in range(rng.integers(0, 4)):
             place = artery.points_mm[rng.integers(first, last)] + rng.uniform(-4.5, 4.5, 3)
             solids.ellipsoid(SOFT, _vector(place), _vector(rng.uniform(0.8, 1.8, 3)), rng.uniform(-95, -50))
 
 
 def _confounders(rng: np.random.Generator, solids: Solids) -> None:
-    """Calcium that is not arterial: ligaments between the clinoids and specks in the dura, in about 22 % of patients."""
+    """Calcium that is not arterial, in about 22 % of patients: ligaments between the clinoids, specks in the dura."""
     if rng.random() > 0.22:
         return
     for sign in (1, -1):
         if rng.random() < 0.5:
-            solids.rod(SPECK, ((sign * 7.5, -12.5, 3), (sign * rng.uniform(12, 16), -18.5, -2)), _vector2(rng, 0.4, 1.0), rng.uniform(160, 900))
+            solids.rod(
+                SPECK,
+                ((sign * 7.5, -12.5, 3), (sign * rng.uniform(12, 16), -18.5, -2)),
+                _vector2(rng, 0.4, 1.0),
+                rng.uniform(160, 900),
+            )
         if rng.random() < 0.25:
-            solids.rod(SPECK, ((sign * 11.5, -1, 5), (sign * rng.uniform(8, 9.5), -8, 4)), _vector2(rng, 0.3, 0.7), rng.uniform(160, 700))
+            solids.rod(
+                SPECK,
+                ((sign * 11.5, -1, 5), (sign * rng.uniform(8, 9.5), -8, 4)),
+                _vector2(rng, 0.3, 0.7),
+                rng.uniform(160, 700),
+            )
     for _ in range(rng.integers(1, 4)):
         place: Vector = (rng.uniform(-19, 19), rng.uniform(-20, -8), rng.uniform(2, 15))
         solids.ellipsoid(SPECK, place, _vector(rng.uniform(0.5, 1.6, 3)), rng.uniform(160, 900))
+
+
+def _same(radius_mm: float) -> tuple[float, float]:
+    return radius_mm, radius_mm
 
 
 def _vector(values: np.ndarray) -> Vector:

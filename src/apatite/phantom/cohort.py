@@ -83,7 +83,9 @@ class CohortConfig:
 
     def __post_init__(self) -> None:
         if self.patients < 1 or self.first < 0:
-            raise ConfigError(f"{self.patients} patients from number {self.first} are no cohort", fix="use at least 1 patient")
+            raise ConfigError(
+                f"{self.patients} patients from number {self.first} are no cohort", fix="use at least 1 patient"
+            )
 
     @property
     def numbers(self) -> range:
@@ -160,7 +162,11 @@ def draw_patient(config: CohortConfig, number: int) -> Patient:
     vendor = draw_vendor(rng)
     has_calcium, z = rng.random() < prevalence.share, rng.standard_normal()
     trend = 0.02 * (age - 77) + (0.15 if sex == "M" else -0.15)
-    total = float(np.clip(prevalence.median_mm3 * math.exp(prevalence.spread * z + trend), 0.5, 800.0)) if has_calcium else 0.0
+    total = (
+        float(np.clip(prevalence.median_mm3 * math.exp(prevalence.spread * z + trend), 0.5, 800.0))
+        if has_calcium
+        else 0.0
+    )
     right_share = 1 / (1 + math.exp(-0.7 * rng.standard_normal()))
     medial_share = float(rng.choice([0.05, 0.5, 0.92], p=[0.45, 0.25, 0.30]))
     arteries = draw_arteries(rng)
@@ -171,7 +177,9 @@ def draw_patient(config: CohortConfig, number: int) -> Patient:
     walls = (drawn[0][0], drawn[1][0])
     anatomy = build_anatomy(rng, arteries, walls, [*drawn[0][1], *drawn[1][1]])
     pieces = (calcium_pieces(walls[0], arteries[0]), calcium_pieces(walls[1], arteries[1]))
-    return Patient(number=number, age=round(age, 1), sex=sex, vendor=vendor, num_series=num_series, anatomy=anatomy, calcium=pieces)
+    return Patient(
+        number=number, age=round(age, 1), sex=sex, vendor=vendor, num_series=num_series, anatomy=anatomy, calcium=pieces
+    )
 
 
 def make_patient(config: CohortConfig, number: int) -> Iterator[Series]:
@@ -208,21 +216,30 @@ def make_series(config: CohortConfig, patient: Patient, tissue: Tissue, series: 
         for reader in (1, 2)
     ]
     return Series(
-        case_id=f"{patient.patient_id}-s{series}", patient=patient, protocol=protocol, pose=pose, acquisition=acquisition,
-        is_calcium=is_calcium, readers=(readers[0], readers[1]), region=region,
+        case_id=f"{patient.patient_id}-s{series}",
+        patient=patient,
+        protocol=protocol,
+        pose=pose,
+        acquisition=acquisition,
+        is_calcium=is_calcium,
+        readers=(readers[0], readers[1]),
+        region=region,
         is_inside=is_inside_region(acquisition.scan.stack, region),
-    )  # fmt: skip
+    )
 
 
 def truth_of(series: Series) -> dict[str, Any]:
-    """All that is known about a series, as plain values: volumes by integration and on the slices, protocol, plaques."""
+    """All that is known about a series, as plain values: volumes by integration and by the rule, protocol, plaques."""
     stack = series.acquisition.scan.stack
     halves = np.array(series.region.shape[::-1]) * np.array(series.region.spacing_mm) / 2
     analytic, plaques = {}, []
     for side, pieces in zip(SIDES, series.patient.calcium, strict=True):
         offset = np.abs(series.pose.to_ras(pieces.points_mm) - series.region.centre_ras_mm)
         inside = np.all(offset <= halves, axis=1)
-        analytic[side] = {"inside": float(pieces.volume_mm3[inside].sum()), "outside": float(pieces.volume_mm3[~inside].sum())}
+        analytic[side] = {
+            "inside": float(pieces.volume_mm3[inside].sum()),
+            "outside": float(pieces.volume_mm3[~inside].sum()),
+        }
         for plaque in (p for p in series.patient.anatomy.plaques if p.side == side):
             share = pieces.volume_mm3[inside & (pieces.plaque == plaque.number)].sum() / plaque.volume_mm3
             plaques.append({**asdict(plaque), "inside_share": float(share)})
@@ -235,15 +252,18 @@ def truth_of(series: Series) -> dict[str, Any]:
 
     is_right = _is_right(series)
     return {
-        "version": VERSION, "case_id": series.case_id, "patient_id": series.patient.patient_id,
+        "version": VERSION,
+        "case_id": series.case_id,
+        "patient_id": series.patient.patient_id,
         "analytic_mm3": analytic,
         "rule_mm3": {"right": measured(series.is_calcium & is_right), "left": measured(series.is_calcium & ~is_right)},
         "reader_mm3": [measured(reader) for reader in series.readers],
-        "plaques": plaques, "protocol": asdict(series.protocol),
+        "plaques": plaques,
+        "protocol": asdict(series.protocol),
         "region_centre_ras_mm": [float(v) for v in series.region.centre_ras_mm],
         "true_centre_ras_mm": [float(v) for v in series.pose.shift_mm],
         "region_frame_to_ras": series.pose.turn.tolist(),
-    }  # fmt: skip
+    }
 
 
 def _is_right(series: Series) -> IsMarked:

@@ -7,21 +7,20 @@ sinuses with its bony wall and septa, bone, specks, soft tissue, brain.
 
 import math
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float32
 from numba import njit
 
-from apatite.phantom.anatomy import NOISE_EDGE, Anatomy, packed
-from apatite.phantom.lesions import ALONG_MM, NUM_ANGLES, THINNEST_MM
-from apatite.phantom.shapes import AIR, BONE, CARVE, ELLIPSOID, KIND, ROLE, SOFT, VALUE, signed_distance, smooth_union
+from apatite.phantom.anatomy import Anatomy, packed
+from apatite.phantom.point import SEAM_MM, nearest_segment, noise_at, plaque_hu, tissue_at
+from apatite.phantom.shapes import AIR, BONE, CARVE, ELLIPSOID, KIND, ROLE, signed_distance, smooth_union
 from apatite.phantom.siphon import STEP_MM
 
 EXTENT_MM = (70.0, 70.0, 60.0)
 """Size of the patient grid along x, y, z: the region, with room for pose, jitter and thick slices."""
 BLOCK = 6
-_WRAP = NOISE_EDGE - 1
-SEAM_MM = 1.2
 WARP_MM = 0.9
 """How far shapes other than the artery are bent out of their geometric form."""
 BASE, EXCESS, ARTERY, BONY = 0, 1, 2, 3
@@ -56,108 +55,19 @@ def fill_tissue(anatomy: Anatomy, step_mm: float, extent_mm: tuple[float, float,
 
 
 @njit(cache=True, error_model="numpy")
-def noise_at(lattice: np.ndarray, x: float, y: float, z: float) -> float:
-    """Smooth noise in -1…1: a random lattice, read linearly, repeated for ever."""
-    fx, fy, fz = math.floor(x), math.floor(y), math.floor(z)
-    i, j, k = int(fx) & _WRAP, int(fy) & _WRAP, int(fz) & _WRAP
-    u, v, w = x - fx, y - fy, z - fz
-    a, b, c = (i + 1) & _WRAP, (j + 1) & _WRAP, (k + 1) & _WRAP
-    low = (lattice[k, j, i] * (1 - u) + lattice[k, j, a] * u) * (1 - v) + (lattice[k, b, i] * (1 - u) + lattice[k, b, a] * u) * v
-    high = (lattice[c, j, i] * (1 - u) + lattice[c, j, a] * u) * (1 - v) + (lattice[c, b, i] * (1 - u) + lattice[c, b, a] * u) * v
-    return low * (1 - w) + high * w
-
-
-@njit(cache=True, error_model="numpy")
-def _nearest(tubes, side, segments, count, x, y, z):  # noqa: ANN001, ANN202, PLR0913 - compiled
-    """Squared distance to the nearest of some centreline segments, which segment, and how far along it."""
-    best, which, share = 1e18, 0, 0.0
-    for q in range(count):
-        s = segments[q]
-        px, py, pz = tubes[side, s, 0], tubes[side, s, 1], tubes[side, s, 2]
-        ax, ay, az = tubes[side, s + 1, 0] - px, tubes[side, s + 1, 1] - py, tubes[side, s + 1, 2] - pz
-        dx, dy, dz = x - px, y - py, z - pz
-        t = (dx * ax + dy * ay + dz * az) / (ax * ax + ay * ay + az * az)
-        t = min(max(t, 0.0), 1.0)
-        ex, ey, ez = dx - t * ax, dy - t * ay, dz - t * az
-        square = ex * ex + ey * ey + ez * ez
-        if square < best:
-            best, which, share = square, s, t
-    return best, which, share
-
-
-@njit(cache=True, error_model="numpy")
-def _plaque_hu(tubes, walls, side, radius, hit, x, y, z):  # noqa: ANN001, ANN202, PLR0913 - compiled
-    """HU of the plaque at a point inside the artery, or 0 where there is none."""
-    square, s, t = hit
-    along = (s + t) * STEP_MM / ALONG_MM
-    row = min(int(along), walls.shape[2] - 2)
-    u = min(along - row, 1.0)
-    p, q = 0.0, 0.0
-    for axis in range(3):
-        start = tubes[side, s, axis]
-        offset = (x if axis == 0 else y if axis == 1 else z) - start - t * (tubes[side, s + 1, axis] - start)
-        p += offset * (tubes[side, s, 3 + axis] * (1 - t) + tubes[side, s + 1, 3 + axis] * t)
-        q += offset * (tubes[side, s, 6 + axis] * (1 - t) + tubes[side, s + 1, 6 + axis] * t)
-    turn = math.atan2(q, p) * NUM_ANGLES / (2 * math.pi)
-    if turn < 0:
-        turn += NUM_ANGLES
-    column = int(turn) % NUM_ANGLES
-    v, after = turn - int(turn), (column + 1) % NUM_ANGLES
-    deep = (walls[side, 0, row, column] * (1 - v) + walls[side, 0, row, after] * v) * (1 - u)
-    deep += (walls[side, 0, row + 1, column] * (1 - v) + walls[side, 0, row + 1, after] * v) * u
-    if deep <= THINNEST_MM or math.sqrt(square) < radius - deep:
-        return 0.0
-    one, two = walls[side, 1, row, column], walls[side, 1, row, after]
-    return max(one, two, walls[side, 1, row + 1, column], walls[side, 1, row + 1, after])
-
-
-@njit(cache=True, error_model="numpy")
-def _tissue_at(solids, near, count, scalars, septa, local, clear, x, y, z):  # noqa: ANN001, ANN202, C901, PLR0913, PLR0912 - compiled
-    """HU and whether it is bone at a point outside the arteries."""
-    air, bone, carve, speck = 1e9, 1e9, 1e9, 0.0
-    soft, inner, nearest = local[0], 0.0, 1e9
-    wx, wy, wz = x + local[4], y + local[5], z + local[6]
-    for q in range(count):
-        solid = near[q]
-        role = solids[solid, ROLE]
-        distance = signed_distance(solids, solid, wx, wy, wz)
-        if role == SOFT:
-            if distance < 0:
-                soft = solids[solid, VALUE] + local[3]
-        elif role == AIR:
-            air = min(air, distance)
-        elif role == BONE:
-            if distance < nearest:
-                nearest, inner = distance, solids[solid, VALUE]
-            bone = smooth_union(bone, distance, SEAM_MM)
-        elif role == CARVE:
-            carve = min(carve, distance)
-        elif distance < 0:
-            speck = solids[solid, VALUE]
-    if clear < scalars[7] and air >= 0:
-        return (speck if speck > 0 else scalars[11]), 0.0
-    if air < 0:
-        for q in range(septa.shape[0]):
-            if abs(septa[q, 0] * wx + septa[q, 1] * wy + septa[q, 2] * wz - septa[q, 3]) < septa[q, 4]:
-                return local[1], 1.0
-        return (scalars[3], 0.0) if z < scalars[4] else (-1000.0, 0.0)
-    if air < scalars[5]:
-        return local[1], 1.0
-    bone = max(bone, -carve)
-    if bone < 0:
-        return (local[1], 1.0) if bone > -scalars[6] else (local[2] * (inner if inner > 0 else scalars[2]), 1.0)
-    return (speck if speck > 0 else soft), 0.0
-
-
-@njit(cache=True, error_model="numpy")
-def _listed(solids, bounds, middle, half, margin, found):  # noqa: ANN001, ANN202, PLR0913 - compiled
+@no_type_check
+def _listed(solids, bounds, middle, half, margin, found):
     """Solids that come within `margin` of a block of half edge `half`."""
     count = 0
     radius = half * math.sqrt(3.0)
     for s in range(solids.shape[0]):
         apart = False
         for axis in range(3):
-            apart = apart or bounds[s, axis] - margin > middle[axis] + half or bounds[s, axis + 3] + margin < middle[axis] - half
+            apart = (
+                apart
+                or bounds[s, axis] - margin > middle[axis] + half
+                or bounds[s, axis + 3] + margin < middle[axis] - half
+            )
         # The distance to an ellipsoid is exact near it only, so it is not asked from afar.
         if not apart and solids[s, KIND] != ELLIPSOID:
             apart = signed_distance(solids, s, middle[0], middle[1], middle[2]) > radius + margin
@@ -168,7 +78,8 @@ def _listed(solids, bounds, middle, half, margin, found):  # noqa: ANN001, ANN20
 
 
 @njit(cache=True, error_model="numpy")
-def _segments(tubes, side, middle, reach, found):  # noqa: ANN001, ANN202 - compiled
+@no_type_check
+def _segments(tubes, side, middle, reach, found):
     """Centreline segments within `reach` of a block's middle."""
     count = 0
     for s in range(tubes.shape[1] - 1):
@@ -182,7 +93,8 @@ def _segments(tubes, side, middle, reach, found):  # noqa: ANN001, ANN202 - comp
 
 
 @njit(cache=True, error_model="numpy")
-def _fill(values, step, solids, bounds, scalars, septa, lattice, tubes, walls, reach):  # noqa: ANN001, ANN202, PLR0913 - compiled
+@no_type_check
+def _fill(values, step, solids, bounds, scalars, septa, lattice, tubes, walls, reach):  # noqa: PLR0913 - compiled
     """Every block of cells: list what is near it, then every cell of it."""
     depth, height, width = values.shape[:3]
     found, near = np.empty(solids.shape[0], dtype=np.int64), np.empty(solids.shape[0], dtype=np.int64)
@@ -198,37 +110,61 @@ def _fill(values, step, solids, bounds, scalars, septa, lattice, tubes, walls, r
                 middle[1] = start[1] + (j0 - 0.5) * step + half
                 middle[2] = start[2] + (k0 - 0.5) * step + half
                 bend = _texture(lattice, scalars, True, middle[0], middle[1], middle[2])
-                num_solids = _listed(solids, bounds, middle + np.array([bend[4], bend[5], bend[6]]), half, margin, found)
+                num_solids = _listed(
+                    solids, bounds, middle + np.array([bend[4], bend[5], bend[6]]), half, margin, found
+                )
                 side = 0 if middle[0] > 0 else 1
                 far = half * math.sqrt(3.0) + 0.5 * STEP_MM + scalars[7] + step + scalars[8 + side]
                 num_segments = _segments(tubes, side, middle, far, segments)
                 if num_solids + num_segments == 0:
-                    _fill_brain(values[k0 : k0 + BLOCK, j0 : j0 + BLOCK, i0 : i0 + BLOCK], step, scalars, lattice, middle)
+                    _fill_brain(
+                        values[k0 : k0 + BLOCK, j0 : j0 + BLOCK, i0 : i0 + BLOCK], step, scalars, lattice, middle
+                    )
                     continue
                 for k in range(k0, min(k0 + BLOCK, depth)):
                     for j in range(j0, min(j0 + BLOCK, height)):
                         for i in range(i0, min(i0 + BLOCK, width)):
                             place = (start[0] + i * step, start[1] + j * step, start[2] + k * step)
                             lists = (num_solids, num_segments, side)
-                            cell = _cell(step, solids, found, near, scalars, septa, lattice, tubes, walls, reach, segments, lists, place)
+                            cell = _cell(
+                                step,
+                                solids,
+                                found,
+                                near,
+                                scalars,
+                                septa,
+                                lattice,
+                                tubes,
+                                walls,
+                                reach,
+                                segments,
+                                lists,
+                                place,
+                            )
                             for channel in range(4):
                                 values[k, j, i, channel] = cell[channel]
 
 
 @njit(cache=True, error_model="numpy")
-def _fill_brain(values, step, scalars, lattice, middle):  # noqa: ANN001, ANN202 - compiled
+@no_type_check
+def _fill_brain(values, step, scalars, lattice, middle):
     """A block that nothing but brain is near."""
     values[...] = 0.0
     for k in range(values.shape[0]):
         for j in range(values.shape[1]):
             for i in range(values.shape[2]):
-                x, y, z = (middle[0] + (i - 0.5 * (BLOCK - 1)) * step, middle[1] + (j - 0.5 * (BLOCK - 1)) * step, middle[2] + (k - 0.5 * (BLOCK - 1)) * step)
+                x, y, z = (
+                    middle[0] + (i - 0.5 * (BLOCK - 1)) * step,
+                    middle[1] + (j - 0.5 * (BLOCK - 1)) * step,
+                    middle[2] + (k - 0.5 * (BLOCK - 1)) * step,
+                )
                 values[k, j, i, BASE] = _texture(lattice, scalars, False, x, y, z)[0]
 
 
 @njit(cache=True, error_model="numpy")
-def _texture(lattice, scalars, crowded, x, y, z):  # noqa: ANN001, ANN202, PLR0913 - compiled
-    """What varies slowly: brain HU, cortex HU, factor on marrow, soft tissue HU, and how far shapes are bent here (mm)."""
+@no_type_check
+def _texture(lattice, scalars, crowded, x, y, z):
+    """What varies slowly: HU of brain and cortex, factor on marrow, HU added to soft tissue, bend of shapes (mm)."""
     slow = noise_at(lattice, x * 0.13 + 7.3, y * 0.13, z * 0.13)
     brain = scalars[0] + 4.0 * slow + (0.0 if z > -14.0 else 12.0)
     if not crowded:
@@ -243,7 +179,8 @@ def _texture(lattice, scalars, crowded, x, y, z):  # noqa: ANN001, ANN202, PLR09
 
 
 @njit(cache=True, error_model="numpy")
-def _near_solids(solids, found, near, num_solids, scalars, septa, half, local, x, y, z):  # noqa: ANN001, ANN202, C901, PLR0913 - compiled
+@no_type_check
+def _near_solids(solids, found, near, num_solids, scalars, septa, half, local, x, y, z):  # noqa: PLR0913 - compiled
     """Keep the solids that matter to one cell; say how many, and whether a boundary may cross it."""
     wx, wy, wz = x + local[4], y + local[5], z + local[6]
     count, crossed = 0, False
@@ -268,7 +205,9 @@ def _near_solids(solids, found, near, num_solids, scalars, septa, half, local, x
             near[count] = solid
             count += 1
     bone = max(bone, -carve)
-    crossed = crossed or abs(bone) < half or abs(bone + scalars[6]) < half or abs(air) < half or abs(air - scalars[5]) < half
+    crossed = (
+        crossed or abs(bone) < half or abs(bone + scalars[6]) < half or abs(air) < half or abs(air - scalars[5]) < half
+    )
     if air < half and not crossed:
         crossed = abs(z - scalars[4]) < half
         for q in range(septa.shape[0]):
@@ -278,7 +217,8 @@ def _near_solids(solids, found, near, num_solids, scalars, septa, half, local, x
 
 
 @njit(cache=True, error_model="numpy")
-def _around(segments, count, middle):  # noqa: ANN001, ANN202 - compiled
+@no_type_check
+def _around(segments, count, middle):
     """Keep, in front, the listed segments at most two from the middle one."""
     kept = 0
     for q in range(count):
@@ -289,7 +229,8 @@ def _around(segments, count, middle):  # noqa: ANN001, ANN202 - compiled
 
 
 @njit(cache=True, error_model="numpy")
-def _cell(step, solids, found, near, scalars, septa, lattice, tubes, walls, reach, segments, lists, place):  # noqa: ANN001, ANN202, PLR0913 - compiled
+@no_type_check
+def _cell(step, solids, found, near, scalars, septa, lattice, tubes, walls, reach, segments, lists, place):  # noqa: PLR0913 - compiled
     """Mean over one cell of the four channels."""
     num_solids, num_segments, side = lists
     x, y, z = place
@@ -298,7 +239,7 @@ def _cell(step, solids, found, near, scalars, septa, lattice, tubes, walls, reac
     count, crossed = _near_solids(solids, found, near, num_solids, scalars, septa, half, local, x, y, z)
     samples = 3 if crossed else 1
     if num_segments > 0:
-        square, s, _ = _nearest(tubes, side, segments, num_segments, x, y, z)
+        square, s, _ = nearest_segment(tubes, side, segments, num_segments, x, y, z)
         gap = math.sqrt(square) - outer
         if abs(gap) < half or abs(gap - scalars[7]) < half:
             samples = 3
@@ -313,16 +254,16 @@ def _cell(step, solids, found, near, scalars, septa, lattice, tubes, walls, reac
         pz = z + ((sample // (samples * samples) + 0.5) / samples - 0.5) * step
         clear = 1e9
         if num_segments > 0:
-            hit = _nearest(tubes, side, segments, num_segments, px, py, pz)
+            hit = nearest_segment(tubes, side, segments, num_segments, px, py, pz)
             clear = math.sqrt(hit[0]) - outer
             if clear <= 0:
                 blood = scalars[10] if clear < -scalars[12] else scalars[11]
-                plaque = _plaque_hu(tubes, walls, side, outer, hit, px, py, pz) if samples == 4 else 0.0
+                plaque = plaque_hu(tubes, walls, side, outer, hit, px, py, pz) if samples == 4 else 0.0
                 total += blood
                 artery += 1.0
                 excess += plaque - blood if plaque > 0 else 0.0
                 continue
-        value, is_bone = _tissue_at(solids, near, count, scalars, septa, local, clear, px, py, pz)
+        value, is_bone = tissue_at(solids, near, count, scalars, septa, local, clear, px, py, pz)
         total += value
         bony += is_bone
     share = 1.0 / samples**3

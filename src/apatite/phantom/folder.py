@@ -47,11 +47,15 @@ def write_cohort(config: CohortConfig, folder: Path, workers: int = 1, watch: Wa
     if workers < 1:
         raise ConfigError(f"{workers} workers cannot work", fix="use at least 1")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise DataError("holds something already", where=str(folder), fix="name a new folder with -o, or empty this one")
+        raise DataError(
+            "holds something already", where=str(folder), fix="name a new folder with -o, or empty this one"
+        )
     if folder.is_dir():
         folder.rmdir()
     with committed_folder(folder) as part:
-        cases = [case for made in watch(_made(config, part, workers), "making patients", config.patients) for case in made]
+        cases = [
+            case for made in watch(_made(config, part, workers), "making patients", config.patients) for case in made
+        ]
         manifest = Manifest(root=part, cases=tuple(cases), label_names=dict(LABEL_NAMES))
         write_manifest(part / "manifest.csv", manifest)
         commit_json(part / "cohort.json", {"version": VERSION, "config": asdict(config), "cases": len(cases)})

@@ -16,6 +16,7 @@ in Bos et al. 2012 (Rotterdam).
 
 import math
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float, Int16
@@ -92,7 +93,9 @@ def empty_map(artery: Artery) -> WallMap:
     return WallMap(thickness_mm=np.zeros(shape), density_hu=np.zeros(shape), plaque=np.zeros(shape, dtype=np.int16))
 
 
-def draw_plaques(rng: np.random.Generator, artery: Artery, target_mm3: float, medial_share: float) -> tuple[WallMap, list[Plaque]]:
+def draw_plaques(
+    rng: np.random.Generator, artery: Artery, target_mm3: float, medial_share: float
+) -> tuple[WallMap, list[Plaque]]:
     """Fill the wall of one artery with about `target_mm3` of calcium.
 
     Args:
@@ -148,7 +151,9 @@ def calcium_pieces(wall: WallMap, artery: Artery) -> CalciumPieces:
 
     angle = (columns * (2 * np.pi / NUM_ANGLES))[:, None]
     middle = (artery.radius_mm - wall.thickness_mm[rows, columns] / 2)[:, None]
-    points = at(artery.points_mm) + middle * (np.cos(angle) * at(artery.first_axis) + np.sin(angle) * at(artery.second_axis))
+    points = at(artery.points_mm) + middle * (
+        np.cos(angle) * at(artery.first_axis) + np.sin(angle) * at(artery.second_axis)
+    )
     return CalciumPieces(points_mm=points, volume_mm3=volume[rows, columns], plaque=wall.plaque[rows, columns])
 
 
@@ -168,9 +173,15 @@ def _draw_shape(rng: np.random.Generator, artery: Artery, pattern: str) -> _Shap
         size = (rng.uniform(5.0, 20.0), rng.uniform(0.9, 3.1), rng.uniform(0.4, 0.8))
         density = float(np.clip(np.exp(rng.normal(6.15, 0.4)), 180, 1200))
     return _Shape(
-        pattern=pattern, along_mm=along, angle=angle, length_mm=size[0], half_arc=size[1], thickness_mm=size[2],
-        density_hu=density, ripples=ripples,
-    )  # fmt: skip
+        pattern=pattern,
+        along_mm=along,
+        angle=angle,
+        length_mm=size[0],
+        half_arc=size[1],
+        thickness_mm=size[2],
+        density_hu=density,
+        ripples=ripples,
+    )
 
 
 def _grow_to(wall: WallMap, artery: Artery, shape: _Shape, wanted_mm3: float, number: int) -> None:
@@ -194,7 +205,7 @@ def _grow_to(wall: WallMap, artery: Artery, shape: _Shape, wanted_mm3: float, nu
 
 
 def _fields(shape: _Shape, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Distance along (mm), distance round (radians), roughness and density (HU) of a plaque, before its size is known."""
+    """Distance along (mm) and round (radians), roughness and density (HU) of a plaque, before its size is known."""
     along = rows[:, None] * ALONG_MM
     angle = np.arange(NUM_ANGLES)[None] * (2 * np.pi / NUM_ANGLES)
     a, b, c, d, e, f = shape.ripples
@@ -216,6 +227,7 @@ def _limits(shape: _Shape, scale: float, radius_mm: float) -> np.ndarray:
 
 
 @njit(cache=True)
+@no_type_check
 def _thickness(u: np.ndarray, v: np.ndarray, rough: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Thickness of one plaque: a chunk with round edges (intimal) or a sheet with steep edges (medial)."""
     half_length, half_arc, thickest, most, is_medial = limits[0], limits[1], limits[2], limits[3], limits[4] > 0
@@ -236,6 +248,7 @@ def _thickness(u: np.ndarray, v: np.ndarray, rough: np.ndarray, limits: np.ndarr
 
 
 @njit(cache=True)
+@no_type_check
 def _tube_area(thickness: float, outer: float, bend: float) -> float:
     """Area per radian between `outer - thickness` and `outer` in a bent tube."""
     inner = outer - thickness
@@ -243,6 +256,7 @@ def _tube_area(thickness: float, outer: float, bend: float) -> float:
 
 
 @njit(cache=True)
+@no_type_check
 def _added_mm3(before: np.ndarray, thickness: np.ndarray, bend: np.ndarray, outer: float) -> float:
     """Volume that a plaque adds to what is there."""
     total = 0.0

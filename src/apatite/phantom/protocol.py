@@ -42,12 +42,62 @@ class Vendor:
 
 
 VENDORS: dict[str, Vendor] = {
-    "Aldan": Vendor(share=0.33, pixel_mm=(0.43, 0.49), soft_fwhm_mm=(0.95, 1.15), bone_fwhm_mm=(0.55, 0.65), overshoot=0.45, noise_hu=(3.5, 5.5), grain_mm=0.45, offset_hu=2.0, thin_share=0.30),
-    "Borgo": Vendor(share=0.27, pixel_mm=(0.41, 0.50), soft_fwhm_mm=(0.90, 1.05), bone_fwhm_mm=(0.50, 0.60), overshoot=0.35, noise_hu=(3.0, 5.0), grain_mm=0.38, offset_hu=-3.0, thin_share=0.35),
-    "Cobre": Vendor(share=0.19, pixel_mm=(0.44, 0.53), soft_fwhm_mm=(1.00, 1.20), bone_fwhm_mm=(0.60, 0.70), overshoot=0.25, noise_hu=(4.0, 6.5), grain_mm=0.55, offset_hu=6.0, thin_share=0.30),
-    "Dorn": Vendor(share=0.15, pixel_mm=(0.42, 0.55), soft_fwhm_mm=(1.00, 1.20), bone_fwhm_mm=(0.55, 0.70), overshoot=0.30, noise_hu=(4.5, 8.0), grain_mm=0.50, offset_hu=-8.0, thin_share=0.22),
-    "Elmet": Vendor(share=0.06, pixel_mm=(0.40, 0.48), soft_fwhm_mm=(0.95, 1.10), bone_fwhm_mm=(0.50, 0.60), overshoot=0.60, noise_hu=(3.5, 6.0), grain_mm=0.35, offset_hu=9.0, thin_share=0.25),
-}  # fmt: skip
+    "Aldan": Vendor(
+        share=0.33,
+        pixel_mm=(0.43, 0.49),
+        soft_fwhm_mm=(0.95, 1.15),
+        bone_fwhm_mm=(0.55, 0.65),
+        overshoot=0.45,
+        noise_hu=(3.5, 5.5),
+        grain_mm=0.45,
+        offset_hu=2.0,
+        thin_share=0.30,
+    ),
+    "Borgo": Vendor(
+        share=0.27,
+        pixel_mm=(0.41, 0.50),
+        soft_fwhm_mm=(0.90, 1.05),
+        bone_fwhm_mm=(0.50, 0.60),
+        overshoot=0.35,
+        noise_hu=(3.0, 5.0),
+        grain_mm=0.38,
+        offset_hu=-3.0,
+        thin_share=0.35,
+    ),
+    "Cobre": Vendor(
+        share=0.19,
+        pixel_mm=(0.44, 0.53),
+        soft_fwhm_mm=(1.00, 1.20),
+        bone_fwhm_mm=(0.60, 0.70),
+        overshoot=0.25,
+        noise_hu=(4.0, 6.5),
+        grain_mm=0.55,
+        offset_hu=6.0,
+        thin_share=0.30,
+    ),
+    "Dorn": Vendor(
+        share=0.15,
+        pixel_mm=(0.42, 0.55),
+        soft_fwhm_mm=(1.00, 1.20),
+        bone_fwhm_mm=(0.55, 0.70),
+        overshoot=0.30,
+        noise_hu=(4.5, 8.0),
+        grain_mm=0.50,
+        offset_hu=-8.0,
+        thin_share=0.22,
+    ),
+    "Elmet": Vendor(
+        share=0.06,
+        pixel_mm=(0.40, 0.48),
+        soft_fwhm_mm=(0.95, 1.10),
+        bone_fwhm_mm=(0.50, 0.60),
+        overshoot=0.60,
+        noise_hu=(3.5, 6.0),
+        grain_mm=0.35,
+        offset_hu=9.0,
+        thin_share=0.25,
+    ),
+}
 
 _THICKNESS = {
     "thin": ((0.6, 0.28), (0.75, 0.17), (1.0, 0.35), (1.25, 0.20)),
@@ -104,8 +154,15 @@ class Protocol:
     shift_mm: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.pixel_mm, self.thickness_mm, self.spacing_mm, self.fwhm_mm) <= 0 or self.noise_hu < 0 or abs(self.tilt_deg) > 45:
-            raise ConfigError("a protocol needs positive sizes, noise of at least 0 and a tilt of at most 45 degrees", where=self.kernel)
+        if (
+            min(self.pixel_mm, self.thickness_mm, self.spacing_mm, self.fwhm_mm) <= 0
+            or self.noise_hu < 0
+            or abs(self.tilt_deg) > 45
+        ):
+            raise ConfigError(
+                "a protocol needs positive sizes, noise of at least 0 and a tilt of at most 45 degrees",
+                where=self.kernel,
+            )
 
 
 def draw_vendor(rng: np.random.Generator) -> str:
@@ -130,15 +187,26 @@ def draw_protocol(rng: np.random.Generator, vendor_name: str, pixel_factor: floa
     noise = rng.uniform(15, 32) if is_bone else rng.uniform(*vendor.noise_hu)
     kind, model = "bone" if is_bone else "soft", int(rng.integers(1, 5))
     return Protocol(
-        vendor=vendor_name, scanner_model=f"{vendor_name} {model}", kernel=f"{vendor_name[0]}{kind[0]}{round(fwhm * 100):03d}",
-        kernel_class=kind, pixel_mm=float(rng.uniform(*vendor.pixel_mm) * pixel_factor), thickness_mm=thickness,
-        spacing_mm=block[0], vault_mm=block[1], vault_from_mm=block[2], fwhm_mm=float(fwhm),
-        overshoot=vendor.overshoot if is_bone else 0.0, noise_hu=float(noise * min((5.0 / thickness) ** 0.5, 2.2)),
-        grain_mm=vendor.grain_mm * (0.5 if is_bone else 1.0), offset_hu=float(vendor.offset_hu + rng.uniform(-2, 2)),
-        tilt_deg=0.0 if is_helical or rng.random() < 0.35 else float(rng.uniform(-4, 20)), turn_deg=_draw_turn(rng),
-        band_hu=float(rng.uniform(5, 40)), streak_hu=float(rng.uniform(40, 120) if rng.random() < 0.01 else rng.uniform(1, 12)),
+        vendor=vendor_name,
+        scanner_model=f"{vendor_name} {model}",
+        kernel=f"{vendor_name[0]}{kind[0]}{round(fwhm * 100):03d}",
+        kernel_class=kind,
+        pixel_mm=float(rng.uniform(*vendor.pixel_mm) * pixel_factor),
+        thickness_mm=thickness,
+        spacing_mm=block[0],
+        vault_mm=block[1],
+        vault_from_mm=block[2],
+        fwhm_mm=float(fwhm),
+        overshoot=vendor.overshoot if is_bone else 0.0,
+        noise_hu=float(noise * min((5.0 / thickness) ** 0.5, 2.2)),
+        grain_mm=vendor.grain_mm * (0.5 if is_bone else 1.0),
+        offset_hu=float(vendor.offset_hu + rng.uniform(-2, 2)),
+        tilt_deg=0.0 if is_helical or rng.random() < 0.35 else float(rng.uniform(-4, 20)),
+        turn_deg=_draw_turn(rng),
+        band_hu=float(rng.uniform(5, 40)),
+        streak_hu=float(rng.uniform(40, 120) if rng.random() < 0.01 else rng.uniform(1, 12)),
         shift_mm=float(rng.uniform(0.7, 2.5)) if rng.random() < 0.03 else 0.0,
-    )  # fmt: skip
+    )
 
 
 def _draw_thickness(rng: np.random.Generator, vendor: Vendor) -> tuple[float, bool]:

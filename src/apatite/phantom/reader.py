@@ -9,6 +9,7 @@ positive predictive value 90 %.
 """
 
 import math
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool
@@ -54,7 +55,7 @@ def read_humanly(acquisition: Acquisition, is_calcium: IsMarked, rng: np.random.
         return result
     voxels, pixel_mm = acquisition.scan.voxels_hu[box], acquisition.scan.stack.column_spacing_mm
     circled = np.zeros(voxels.shape, dtype=bool)
-    islands, _ = ndimage.label(is_calcium[box], structure=_IN_SLICE)
+    islands, _ = cast(tuple[np.ndarray, int], ndimage.label(is_calcium[box], structure=_IN_SLICE))
     care = float(rng.normal(0, 0.25))
     for number, place in enumerate(ndimage.find_objects(islands), start=1):
         _circle_island(circled, voxels, (islands, number, place), pixel_mm, care, rng)
@@ -64,7 +65,7 @@ def read_humanly(acquisition: Acquisition, is_calcium: IsMarked, rng: np.random.
     return result
 
 
-def _circle_island(circled, voxels, island, pixel_mm, care, rng) -> None:  # noqa: ANN001, PLR0913 - arrays shared by one caller
+def _circle_island(circled, voxels, island, pixel_mm, care, rng) -> None:
     """Circle one 2D island of calcium, or not, or not quite."""
     islands, number, place = island
     inside = islands[place] == number

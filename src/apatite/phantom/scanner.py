@@ -8,6 +8,7 @@ slices, so that truth is known where it is measured.
 
 import math
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -108,42 +109,57 @@ def acquire(tissue: Tissue, pose: Pose, protocol: Protocol, stack: SliceStack, r
     ideal = _sampled(tissue, pose, stack, origins)
     # What the fine grid and its reading blur already (a box and a triangle of one cell) is not blurred again.
     variance = max((protocol.fwhm_mm / 2.3548) ** 2 - tissue.step_mm**2 / 4, 1e-4)
-    point, wide = _weights(math.sqrt(variance), protocol.pixel_mm), _weights(math.sqrt(variance + 0.36), protocol.pixel_mm)
+    point, wide = (
+        _weights(math.sqrt(variance), protocol.pixel_mm),
+        _weights(math.sqrt(variance + 0.36), protocol.pixel_mm),
+    )
     image = _filtered(ideal[BASE] + ideal[EXCESS], point, wide, protocol.overshoot)
     excess = _filtered(ideal[EXCESS], point, wide, protocol.overshoot)
     noise = _noise(rng, stack.shape, protocol)
     _add_artefacts(image, noise, _artefact_frame(pose, stack), *_draw_artefacts(rng, protocol))
     image = np.clip(np.rint(image + protocol.offset_hu), PADDING_HU, 3071).astype(np.int16)
     return Acquisition(
-        scan=Scan(voxels_hu=image, stack=stack), excess_hu=excess, artery=ideal[ARTERY], artery_seen=_filtered(ideal[ARTERY], point, wide, 0.0),
+        scan=Scan(voxels_hu=image, stack=stack),
+        excess_hu=excess,
+        artery=ideal[ARTERY],
+        artery_seen=_filtered(ideal[ARTERY], point, wide, 0.0),
         bone=ideal[BONY],
-    )  # fmt: skip
+    )
 
 
-def _positions(protocol: Protocol, reach: float, phase: float) -> tuple[Float[np.ndarray, "slices"], Float[np.ndarray, "slices"]]:
-    """Positions along the normal, from the region's centre, and thicknesses; the vault follows the base without a gap."""
+def _positions(
+    protocol: Protocol, reach: float, phase: float
+) -> tuple[Float[np.ndarray, "slices"], Float[np.ndarray, "slices"]]:
+    """Positions along the normal from the region's centre, and thicknesses; the vault touches the base."""
     low, high = -reach - protocol.spacing_mm * phase, reach + protocol.spacing_mm / 2
     stop = min(protocol.vault_from_mm, high) if protocol.vault_mm else high
     base = np.arange(low, stop, protocol.spacing_mm)
     if not protocol.vault_mm:
         return base, np.full(len(base), protocol.thickness_mm)
-    vault = np.arange(base[-1] + (protocol.thickness_mm + protocol.vault_mm) / 2, high + protocol.vault_mm / 2, protocol.vault_mm)
+    vault = np.arange(
+        base[-1] + (protocol.thickness_mm + protocol.vault_mm) / 2, high + protocol.vault_mm / 2, protocol.vault_mm
+    )
     thickness = np.concatenate([np.full(len(base), protocol.thickness_mm), np.full(len(vault), protocol.vault_mm)])
     return np.concatenate([base, vault]), thickness
 
 
-def _sampled(tissue: Tissue, pose: Pose, stack: SliceStack, origins: Float[np.ndarray, "slices 3"]) -> Float32[np.ndarray, "4 slices rows columns"]:
+def _sampled(
+    tissue: Tissue, pose: Pose, stack: SliceStack, origins: Float[np.ndarray, "slices 3"]
+) -> Float32[np.ndarray, "4 slices rows columns"]:
     """The four channels of the tissue, averaged over the thickness of every slice."""
     to_index = pose.turn.T / tissue.step_mm
     middle = (np.array(tissue.values.shape[2::-1]) - 1) / 2
     start = (origins - pose.shift_mm) @ to_index.T + middle
-    steps = np.stack([to_index @ stack.row_step_ras_mm, to_index @ stack.column_step_ras_mm, to_index @ stack.normal_ras])
+    steps = np.stack(
+        [to_index @ stack.row_step_ras_mm, to_index @ stack.column_step_ras_mm, to_index @ stack.normal_ras]
+    )
     counts = np.maximum(np.rint(stack.thickness_mm / tissue.step_mm), 2).astype(np.int64)
     return _average(tissue.values, start, steps, stack.thickness_mm, counts, stack.shape[1], stack.shape[2])
 
 
 @njit(cache=True, error_model="numpy")
-def _average(values, start, steps, thickness, counts, rows, columns):  # noqa: ANN001, ANN202, PLR0913 - compiled
+@no_type_check
+def _average(values, start, steps, thickness, counts, rows, columns):  # noqa: PLR0913 - compiled
     """Trilinear reads across each slice, averaged."""
     depth, height, width, _ = values.shape
     result = np.zeros((4, start.shape[0], rows, columns), dtype=np.float32)
@@ -156,7 +172,11 @@ def _average(values, start, steps, thickness, counts, rows, columns):  # noqa: A
                     x = start[s, 0] + r * steps[0, 0] + c * steps[1, 0] + across * steps[2, 0]
                     y = start[s, 1] + r * steps[0, 1] + c * steps[1, 1] + across * steps[2, 1]
                     z = start[s, 2] + r * steps[0, 2] + c * steps[1, 2] + across * steps[2, 2]
-                    x, y, z = min(max(x, 0.0), width - 1.001), min(max(y, 0.0), height - 1.001), min(max(z, 0.0), depth - 1.001)
+                    x, y, z = (
+                        min(max(x, 0.0), width - 1.001),
+                        min(max(y, 0.0), height - 1.001),
+                        min(max(z, 0.0), depth - 1.001),
+                    )
                     i, j, k = int(x), int(y), int(z)
                     u, v, w = x - i, y - j, z - k
                     for q in range(8):
@@ -179,7 +199,9 @@ def _weights(sigma_mm: float, pixel_mm: float) -> Float32[np.ndarray, "taps"]:
     return (weights / weights.sum()).astype(np.float32)
 
 
-def _filtered(image: np.ndarray, point: np.ndarray, wide: np.ndarray, overshoot: float) -> Float32[np.ndarray, "slices rows columns"]:
+def _filtered(
+    image: np.ndarray, point: np.ndarray, wide: np.ndarray, overshoot: float
+) -> Float32[np.ndarray, "slices rows columns"]:
     """Point spread, sharpened by taking away a wider one where the kernel overshoots."""
     sharp = _separable(image, point)
     if overshoot == 0:
@@ -188,7 +210,8 @@ def _filtered(image: np.ndarray, point: np.ndarray, wide: np.ndarray, overshoot:
 
 
 @njit(cache=True, error_model="numpy")
-def _separable(image, weights):  # noqa: ANN001, ANN202 - compiled
+@no_type_check
+def _separable(image, weights):
     """The same weights along rows and columns of every slice; the border repeats."""
     slices, rows, columns = image.shape
     reach = len(weights) // 2
@@ -214,7 +237,9 @@ def _separable(image, weights):  # noqa: ANN001, ANN202 - compiled
     return result
 
 
-def _noise(rng: np.random.Generator, shape: tuple[int, int, int], protocol: Protocol) -> Float32[np.ndarray, "slices rows columns"]:
+def _noise(
+    rng: np.random.Generator, shape: tuple[int, int, int], protocol: Protocol
+) -> Float32[np.ndarray, "slices rows columns"]:
     """Correlated noise whose SD is the protocol's; overlapping slices share some of it."""
     shared = max(1.0, protocol.thickness_mm / protocol.spacing_mm)
     extra = math.ceil(shared) - 1
@@ -235,7 +260,9 @@ def _artefact_frame(pose: Pose, stack: SliceStack) -> Float[np.ndarray, "slices 
     return np.concatenate([start, np.tile(steps, (len(start), 1))], axis=1)
 
 
-def _draw_artefacts(rng: np.random.Generator, protocol: Protocol) -> tuple[Float[np.ndarray, "4"], Float[np.ndarray, "streaks 5"]]:
+def _draw_artefacts(
+    rng: np.random.Generator, protocol: Protocol
+) -> tuple[Float[np.ndarray, "4"], Float[np.ndarray, "streaks 5"]]:
     """Bands between the petrous bones (strength, y, z, phase) and streaks (point x, y, direction x, y, strength)."""
     band = np.array([protocol.band_hu, rng.uniform(-24, -15), rng.uniform(-12, -5), rng.uniform(0, 6.28)])
     angle = rng.uniform(-0.6, 0.6, 5) + rng.choice([0.0, math.pi / 2], 5, p=[0.8, 0.2])
@@ -245,7 +272,8 @@ def _draw_artefacts(rng: np.random.Generator, protocol: Protocol) -> tuple[Float
 
 
 @njit(cache=True, error_model="numpy")
-def _add_artefacts(image, noise, frame, band, streaks):  # noqa: ANN001, ANN202 - compiled
+@no_type_check
+def _add_artefacts(image, noise, frame, band, streaks):
     """Bands, streaks and noise, added to the image in place; the noise grows in the bands."""
     slices, rows, columns = image.shape
     for s in range(slices):

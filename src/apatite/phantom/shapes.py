@@ -6,7 +6,7 @@ soft tissue of one value, air, bone (joined smoothly with the other bone), carve
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, no_type_check
 
 import numpy as np
 from jaxtyping import Float
@@ -34,18 +34,24 @@ class Solids:
     bounds: list[np.ndarray] = field(default_factory=list)
     frame: ClassVar[str] = "region frame: x right, y anterior, z superior, mm"
 
-    def ellipsoid(self, role: int, centre: Vector, radii: Vector, value: float = 0.0, turn_deg: Vector = (0, 0, 0)) -> None:
+    def ellipsoid(
+        self, role: int, centre: Vector, radii: Vector, value: float = 0.0, turn_deg: Vector = (0, 0, 0)
+    ) -> None:
         """Add an ellipsoid with half axes `radii`, turned about x, y, z."""
         turn = rotation(turn_deg)
         reach = np.sqrt((turn.T**2) @ np.square(radii))
-        self._add(ELLIPSOID, role, value, np.array(centre, dtype=float), np.array(radii, dtype=float), turn, (0.0, 0.0), reach)
+        self._add(
+            ELLIPSOID, role, value, np.array(centre, dtype=float), np.array(radii, dtype=float), turn, (0.0, 0.0), reach
+        )
 
     def box(self, role: int, centre: Vector, halves: Vector, value: float = 0.0, turn_deg: Vector = (0, 0, 0)) -> None:
         """Add a box with rounded edges; `halves` include the rounding."""
         turn = rotation(turn_deg)
         rounding = 0.7 * min(halves)
         reach = np.abs(turn.T) @ np.array(halves, dtype=float)
-        self._add(BOX, role, value, np.array(centre, dtype=float), np.array(halves, dtype=float), turn, (rounding, 0.0), reach)
+        self._add(
+            BOX, role, value, np.array(centre, dtype=float), np.array(halves, dtype=float), turn, (rounding, 0.0), reach
+        )
 
     def rod(self, role: int, ends: tuple[Vector, Vector], radii: tuple[float, float], value: float = 0.0) -> None:
         """Add a rod with round ends whose radius changes linearly from end to end."""
@@ -58,7 +64,7 @@ class Solids:
         """All rows and all bounds as arrays."""
         return np.array(self.rows).reshape(-1, COLUMNS), np.array(self.bounds).reshape(-1, 6)
 
-    def _add(self, kind, role, value, centre, size, turn, extra, reach, middle=None) -> None:  # noqa: ANN001, PLR0913 - one row
+    def _add(self, kind, role, value, centre, size, turn, extra, reach, middle=None) -> None:  # noqa: PLR0913 - one row
         self.rows.append(np.concatenate([[kind, role, value], centre, size, turn.ravel(), extra]))
         middle = centre if middle is None else middle
         self.bounds.append(np.concatenate([middle - reach, middle + reach]))
@@ -74,8 +80,9 @@ def rotation(turn_deg: Vector) -> Float[np.ndarray, "3 3"]:
 
 
 @njit(cache=True, error_model="numpy")
+@no_type_check
 def signed_distance(solids: np.ndarray, q: int, x: float, y: float, z: float) -> float:
-    """Distance in mm from a point to the surface of solid `q`, negative inside (near the surface; elsewhere a bound)."""
+    """Distance (mm) from a point to the surface of solid `q`, negative inside; exact near the surface only."""
     dx, dy, dz = x - solids[q, 3], y - solids[q, 4], z - solids[q, 5]
     if solids[q, KIND] == ROD:
         ax, ay, az = solids[q, 6] - solids[q, 3], solids[q, 7] - solids[q, 4], solids[q, 8] - solids[q, 5]
@@ -101,6 +108,7 @@ def signed_distance(solids: np.ndarray, q: int, x: float, y: float, z: float) ->
 
 
 @njit(cache=True, error_model="numpy")
+@no_type_check
 def smooth_union(first: float, second: float, width_mm: float) -> float:
     """Join two distances with a rounded seam (polynomial smooth minimum, Quilez)."""
     overlap = max(width_mm - abs(first - second), 0.0)

@@ -103,15 +103,25 @@ def build_artery(side: str, control_mm: Float[np.ndarray, "control 3"], lumen_mm
     first, second = _untwisted_axes(points)
     nearest = np.linalg.norm(points[:, None] - control_mm[None], axis=-1).argmin(axis=0)
     return Artery(
-        side=side, points_mm=points, first_axis=first, second_axis=second, bend_per_mm=_bend(points),
-        lumen_mm=lumen_mm, wall_mm=wall_mm, sites_mm=tuple(float(i) * STEP_MM for i in nearest),
-    )  # fmt: skip
+        side=side,
+        points_mm=points,
+        first_axis=first,
+        second_axis=second,
+        bend_per_mm=_bend(points),
+        lumen_mm=lumen_mm,
+        wall_mm=wall_mm,
+        sites_mm=tuple(float(i) * STEP_MM for i in nearest),
+    )
 
 
 def _evenly(points: Float[np.ndarray, "n 3"], step_mm: float = 0.0) -> Float[np.ndarray, "m 3"]:
     """The same curve with evenly spaced points: about `STEP_MM` apart from end to end, or exactly `step_mm` apart."""
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    wanted = np.arange(0.0, length[-1], step_mm) if step_mm else np.linspace(0.0, length[-1], round(length[-1] / STEP_MM) + 1)
+    wanted = (
+        np.arange(0.0, length[-1], step_mm)
+        if step_mm
+        else np.linspace(0.0, length[-1], round(length[-1] / STEP_MM) + 1)
+    )
     return np.stack([np.interp(wanted, length, points[:, axis]) for axis in range(3)], axis=1)
 
 

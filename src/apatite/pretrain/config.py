@@ -50,4 +50,8 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch, self.check_epochs) < 1:
-            raise ConfigError(f"epochs {self.epochs}, batch {self.batch}, check_epochs {self.check_epochs}", fix="use at least 1")
+            raise ConfigError(
+                f"epochs {self.epochs}, batch {self.batch}, check_epochs {self.check_epochs}", fix="use at least 1"
+            )
+        if not 0 <= self.flip_probability <= 1:
+            raise ConfigError(f"flip_probability {self.flip_probability}", fix="use a number between 0 and 1")

@@ -21,6 +21,9 @@ from apatite.nn.patches import patchify, place_tokens, take_tokens, unpatchify
 from apatite.nn.vit import ViTConfig
 from apatite.pretrain.terms import Pass, ReconstructHidden
 
+ROUNDING = 1e-5
+"""Relative size below which a direction of fp32 features is noise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:
@@ -29,7 +32,8 @@ class Reconstruction:
     Attributes:
         error: Of the network.
         patch_mean_error: Of predicting every patch's own mean (which a network cannot even know): about 1.
-        interpolation_error: Of interpolating smoothly between visible voxels, normalised like the target.
+        interpolation_error: Of interpolating smoothly between visible voxels, normalised like the target and weakened
+            by the one factor that suits it best: a guess of full strength that is hardly right would lose to no guess.
     """
 
     error: float
@@ -42,11 +46,13 @@ def reconstruction_health(term: ReconstructHidden, seen: Pass, config: ViTConfig
     """Compare a term's reconstruction of hidden patches with two baselines that need no learning."""
     channels = len(config.windows_hu)
     target = normalise_patches(take_tokens(seen.patches, seen.hidden), channels)
-    guess = take_tokens(patchify(interpolate_hidden(seen, config), config.patch), seen.hidden)
+    drawn = take_tokens(patchify(interpolate_hidden(seen, config), config.patch), seen.hidden)
+    guess = normalise_patches(drawn, channels)
+    guess = guess * (guess * target).sum() / guess.square().sum().clamp(min=1e-12)
     return Reconstruction(
         error=mean_squared_error(term.predict(seen), target).item(),
         patch_mean_error=mean_squared_error(torch.zeros_like(target), target).item(),
-        interpolation_error=mean_squared_error(normalise_patches(guess, channels), target).item(),
+        interpolation_error=mean_squared_error(guess, target).item(),
     )
 
 
@@ -62,13 +68,14 @@ def interpolate_hidden(seen: Pass, config: ViTConfig) -> Image:
     known = unpatchify(is_seen, config.tokens, config.patch)
     image = unpatchify(seen.patches, config.tokens, config.patch) * known
     filled, done = image, known
-    reach = max(config.patch)
+    reach = 1
     while bool((done < 0.5).any()):
         weight, total = _box_mean(known, reach), _box_mean(image, reach)
         # Two passes of a box make a tent, so that the filling has no hard edges.
         weight, total = _box_mean(weight, reach), _box_mean(total, reach)
-        has_value = (weight > 1e-6) & (done < 0.5)
-        filled = torch.where(has_value, total / weight.clamp(min=1e-6), filled)
+        # However little is seen: with a floor, one visible patch in a large crop would never fill the rest.
+        has_value = (weight > 0) & (done < 0.5)
+        filled = torch.where(has_value, total / torch.where(has_value, weight, 1.0), filled)
         done = torch.where(has_value, torch.ones_like(done), done)
         reach *= 2
     return filled
@@ -78,18 +85,29 @@ def _box_mean(image: Image, reach: int) -> Image:
     """Mean over a box, zero outside; one axis after the other, since a box of 100³ at once would take minutes."""
     for axis in range(3):
         edge = min(2 * reach + 1, 2 * image.shape[2 + axis] - 1)
-        kernel, padding = [1, 1, 1], [0, 0, 0]
-        kernel[axis], padding[axis] = edge, edge // 2
-        image = F.avg_pool3d(image, kernel, stride=1, padding=padding, count_include_pad=True)
+        kernel, margins = [1, 1, 1], [0] * 6
+        kernel[axis] = edge
+        margins[4 - 2 * axis] = margins[5 - 2 * axis] = edge // 2  # F.pad counts from the last axis
+        # Padded beforehand, because the pooling refuses a kernel longer than the image, padding or not.
+        image = F.avg_pool3d(F.pad(image, margins), kernel, stride=1)
     return image
 
 
 @torch.no_grad()
 def effective_rank(features: Float[Tensor, "rows dim"]) -> float:
-    """How many directions the centred features really use: 1 when collapsed, at most their width."""
-    values = torch.linalg.svdvals((features - features.mean(dim=0)).double())
-    share = values / values.sum().clamp(min=1e-12)
-    return float(torch.exp(-(share * torch.log(share.clamp(min=1e-12))).sum()))
+    """How many directions the centred features really use: 1 when collapsed, at most their width.
+
+    Directions weaker than `ROUNDING` of the features themselves are rounding: features that have collapsed to one
+    constant differ by it in every direction, and would otherwise look rich.
+    """
+    # On the CPU, because not every device has double precision.
+    rows = features.cpu().double()
+    values = torch.linalg.svdvals(rows - rows.mean(dim=0))
+    values = values[values > ROUNDING * torch.linalg.norm(rows)]
+    if not len(values):
+        return 1.0
+    share = values / values.sum()
+    return float(torch.exp(-(share * torch.log(share)).sum()))
 
 
 @torch.no_grad()
@@ -105,7 +123,9 @@ def reconstruction_pictures(term: ReconstructHidden, seen: Pass, config: ViTConf
     empty = torch.full_like(seen.patches, float("nan"))
     visible = place_tokens(empty, take_tokens(seen.patches, seen.visible), seen.visible)
     restored = place_tokens(seen.patches, drawn, seen.hidden)
-    original, shown, made = (unpatchify(rows, config.tokens, config.patch) for rows in (seen.patches, visible, restored))
+    original, shown, made = (
+        unpatchify(rows, config.tokens, config.patch) for rows in (seen.patches, visible, restored)
+    )
     return original, shown, made
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from apatite.core.registry import choose
 from apatite.core.types import Scalar, TokenChoice
 from apatite.data.batches import Batch
-from apatite.data.hiding import hide_randomly
+from apatite.data.hiding import hide_randomly, num_visible
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.decoders.tokens import TokenDecoderConfig
 from apatite.nn.vit import ViTConfig
@@ -51,10 +51,16 @@ class PretrainTask(nn.Module):
         decoder: Shape of the decoder that reconstructs.
         kernel: How attention is computed.
         seed: Of the hidden patches.
+
+    Raises:
+        ConfigError: the ratio leaves nothing visible or nothing hidden.
     """
 
-    def __init__(self, method: Method, encoder: ViTConfig, decoder: TokenDecoderConfig, kernel: AttentionKernel, seed: int) -> None:
+    def __init__(
+        self, method: Method, encoder: ViTConfig, decoder: TokenDecoderConfig, kernel: AttentionKernel, seed: int
+    ) -> None:
         super().__init__()
+        num_visible(encoder.num_tokens, method.hidden_ratio)  # an impossible ratio is refused before any step
         self.method, self.seed = method, seed
         self.encoder = encoder.build(kernel)
         self.terms = nn.ModuleDict(

@@ -5,6 +5,8 @@ the fine-tuning split for the probe. Everything about it is fixed by the seed, s
 run and between runs.
 """
 
+import math
+
 import torch
 from einops import rearrange
 from safetensors.torch import save
@@ -37,8 +39,12 @@ class HealthPanel:
 
     def __init__(self, task: PretrainTask, prepared: Prepared, config: PretrainConfig) -> None:
         self.task, self.device = task, config.precision.device if config.precision else "cpu"
-        self.shown = self._batch(prepared, config, prepared.case_index("pretrain", "finetune")[:NUM_CASES].tolist(), labelled=False)
-        labelled = [row for row in prepared.case_index("finetune").tolist() if prepared.is_annotated[row].any()][:NUM_PROBE_CASES]
+        self.shown = self._batch(
+            prepared, config, prepared.case_index("pretrain", "finetune")[:NUM_CASES].tolist(), labelled=False
+        )
+        labelled = [row for row in prepared.case_index("finetune").tolist() if prepared.is_annotated[row].any()][
+            :NUM_PROBE_CASES
+        ]
         self.probed = self._batch(prepared, config, labelled, labelled=True) if labelled else None
 
     def _batch(self, prepared: Prepared, config: PretrainConfig, rows: list[int], *, labelled: bool) -> Batch:
@@ -54,17 +60,25 @@ class HealthPanel:
         for term in self.task.terms.values():
             if isinstance(term, ReconstructHidden):
                 found = reconstruction_health(term, seen, self.task.encoder.config)
-                row |= {"reconstruction": found.error, "patch_mean": found.patch_mean_error, "interpolation": found.interpolation_error}
+                row |= {
+                    "reconstruction": found.error,
+                    "patch_mean": found.patch_mean_error,
+                    "interpolation": found.interpolation_error,
+                }
         row["effective_rank"] = effective_rank(rearrange(seen.tokens, "b n c -> (b n) c").float())
         if self.probed is not None and self.probed.targets is not None:
-            features = torch.cat([self.task.encoder(self.task.encoder.patches_of(image[None])) for image in self.probed.images_hu])
+            features = torch.cat(
+                [self.task.encoder(self.task.encoder.patches_of(image[None])) for image in self.probed.images_hu]
+            )
             target = self.probed.targets.amax(dim=1, keepdim=True)
-            row["probe_dice"] = probe_dice(features.float(), patchify(target, self.task.encoder.config.patch))
+            dice = probe_dice(features.float(), patchify(target, self.task.encoder.config.patch))
+            # Left out where it means nothing: too few cases, or none with foreground.
+            row |= {} if math.isnan(dice) else {"probe_dice": dice}
         return row
 
     @torch.no_grad()
     def pictures(self) -> bytes:
-        """Original, visible and reconstructed crops of a few cases as safetensors, in network units of the first window."""
+        """Original, visible and reconstructed crops of a few cases as safetensors, in network units."""
         seen = self.task.look(self.shown, FIXED_STEP)
         for term in self.task.terms.values():
             if isinstance(term, ReconstructHidden):

@@ -7,12 +7,18 @@ is judged on, and never the development or test split.
 Source: linear probing after Alain and Bengio 2017 (arXiv 1610.01644); the ridge solution is textbook.
 """
 
+import math
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 RIDGE = 1e-2
 """Ridge strength relative to the mean eigenvalue of the features' covariance."""
+NUM_THRESHOLDS = 60
+MOST_SCORES = 1_000_000
+"""How many scores the quantiles are taken from."""
 
 Features = Float[Tensor, "cases tokens dim"]
 PatchTargets = Float[Tensor, "cases tokens voxels"]
@@ -28,38 +34,54 @@ def probe_dice(features: Features, targets: PatchTargets) -> float:
 
     Returns:
         Dice at the threshold that is best on the half that fitted, judged on the other half, averaged over both ways;
-        not-a-number with fewer than two cases or without any foreground.
+        not-a-number with fewer than two cases, or when a half has no foreground to learn from.
     """
     half = len(features) // 2
-    if half == 0:
+    if half == 0 or not all((part >= 0.5).any() for part in (targets[:half], targets[half:])):
         return float("nan")
+    # On the CPU in double precision: a solve of the features' width, the same on every device.
+    features, targets = features.cpu().double(), targets.cpu().double()
     first, second = slice(0, half), slice(half, None)
     scores = [_judge(features, targets, fit, held) for fit, held in ((first, second), (second, first))]
     return sum(scores) / 2
 
 
 def _judge(features: Features, targets: PatchTargets, fit: slice, held: slice) -> float:
-    weights, mean = _ridge(features[fit].flatten(0, 1).double(), targets[fit].flatten(0, 1).double())
-    threshold = _best_threshold(_predict(features[fit], weights, mean), targets[fit].flatten())
-    return _dice(_predict(features[held], weights, mean) >= threshold, targets[held].flatten() >= 0.5)
+    line = _ridge(features[fit].flatten(0, 1), targets[fit].flatten(0, 1))
+    threshold = _best_threshold(line.predict(features[fit]), targets[fit].flatten())
+    return _dice(line.predict(features[held]) >= threshold, targets[held].flatten() >= 0.5)
 
 
-def _ridge(rows: Float[Tensor, "rows dim"], wanted: Float[Tensor, "rows voxels"]) -> tuple[Tensor, Tensor]:
-    mean = rows.mean(dim=0)
-    centred = torch.cat([rows - mean, torch.ones(len(rows), 1, dtype=rows.dtype)], dim=1)
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    """A fitted linear map; the offset is the mean of what it was fitted to, which the ridge does not shrink."""
+
+    weights: Float[Tensor, "dim voxels"]
+    mean: Float[Tensor, "dim"]
+    offset: Float[Tensor, "voxels"]
+
+    def predict(self, features: Features) -> Float[Tensor, "all_voxels"]:
+        return ((features.flatten(0, 1) - self.mean) @ self.weights + self.offset).flatten()
+
+
+def _ridge(rows: Float[Tensor, "rows dim"], wanted: Float[Tensor, "rows voxels"]) -> _Line:
+    mean, offset = rows.mean(dim=0), wanted.mean(dim=0)
+    centred = rows - mean
     gram = centred.T @ centred
-    strength = RIDGE * gram.diagonal().mean()
-    return torch.linalg.solve(gram + strength * torch.eye(len(gram), dtype=gram.dtype), centred.T @ wanted), mean
-
-
-def _predict(features: Features, weights: Tensor, mean: Tensor) -> Float[Tensor, "voxels"]:
-    rows = features.flatten(0, 1).double() - mean
-    return (rows @ weights[:-1] + weights[-1]).flatten()
+    strength = (RIDGE * gram.diagonal().mean()).clamp(min=1e-12)
+    weights = torch.linalg.solve(
+        gram + strength * torch.eye(len(gram), dtype=gram.dtype), centred.T @ (wanted - offset)
+    )
+    return _Line(weights=weights, mean=mean, offset=offset)
 
 
 def _best_threshold(score: Float[Tensor, "voxels"], target: Float[Tensor, "voxels"]) -> float:
-    """The threshold with the best Dice where the probe was fitted."""
-    options = torch.quantile(score[:: max(1, len(score) // 1_000_000)], torch.linspace(0.5, 0.9995, 60, dtype=score.dtype))
+    """The threshold with the best Dice where the probe was fitted.
+
+    The options lie densest among the highest scores, since a lesion may be a thousandth of the voxels.
+    """
+    tail = torch.logspace(math.log10(0.5), -4, NUM_THRESHOLDS, dtype=score.dtype)
+    options = torch.quantile(score[:: max(1, len(score) // MOST_SCORES)], 1 - tail)
     return max(options.tolist(), key=lambda option: _dice(score >= option, target >= 0.5))
 
 

@@ -14,12 +14,16 @@ from apatite.pretrain.config import PretrainConfig
 def jin2025() -> PretrainConfig:
     """After Jin et al. 2025: ViTiac-S, patch 4, 90 % hidden, 800 epochs. Their optimiser is not known: MAE's."""
     batch = 64
-    return PretrainConfig(batch=batch, epochs=800, optim=OptimConfig(lr=1.5e-4 * batch / 256, warmup_fraction=0.05, clip_norm=0.0))
+    return PretrainConfig(
+        batch=batch, epochs=800, optim=OptimConfig(lr=1.5e-4 * batch / 256, warmup_fraction=0.05, clip_norm=0.0)
+    )
 
 
 def small() -> PretrainConfig:
     """For two cores: XS with patches of 4 voxels on small regions."""
-    return PretrainConfig(model="vitiac-xs", batch=16, epochs=60, check_epochs=10, optim=OptimConfig(lr=1e-3, warmup_fraction=0.1))
+    return PretrainConfig(
+        model="vitiac-xs", batch=16, epochs=60, check_epochs=10, optim=OptimConfig(lr=1e-3, warmup_fraction=0.1)
+    )
 
 
 def openkbp() -> PretrainConfig:

@@ -27,6 +27,7 @@ from apatite.io.model_card import InputSpec, ModelCard, Provenance
 from apatite.io.model_package import write_package
 from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
+from apatite.nn.attention import AttentionKernel
 from apatite.nn.models import model_size
 from apatite.nn.vit import ViTConfig
 from apatite.pretrain.config import PretrainConfig
@@ -56,13 +57,15 @@ class Pretrained:
     seconds_per_step: dict[str, float]
 
 
-def pretrain(config: PretrainConfig, data: Path, out: Path, *, resume: bool = False, watch: Watch = unwatched) -> Pretrained:
+def pretrain(
+    config: PretrainConfig, data: Path, out: Path, *, resume: bool = False, watch: Watch = unwatched
+) -> Pretrained:
     """Learn an encoder.
 
     Args:
         config: The run.
         data: A prepared folder.
-        out: The run folder; must not exist, unless `resume`.
+        out: The run folder; must not hold a run, unless `resume`.
         resume: Go on in an interrupted run, with the configuration that it was started with.
         watch: Shows progress.
 
@@ -70,46 +73,92 @@ def pretrain(config: PretrainConfig, data: Path, out: Path, *, resume: bool = Fa
         ConfigError, DataError, ModelError, TrainingError, StorageError: see `core.errors`.
     """
     folder = RunFolder(path=out)
-    if resume:
-        config = load(PretrainConfig, read_yaml(folder.config), str(folder.config))
     prepared = Prepared.open(data)
-    rows = prepared.case_index(*SPLITS)
-    if len(rows) == 0:
-        raise DataError(
-            "no case is marked for pre-training", where=str(data), fix="index with a split, then prepare again", code="EMPTY_SPLIT"
-        )
+    if resume:
+        config = _resumed_config(folder, prepared)
+    else:
+        folder.refuse_used()  # before anything takes time
+    batches, cases = _batches(config, prepared)
     encoder = encoder_config(config, prepared)
-    source = open_source(prepared, rows.tolist(), config.crop)
-    draw = Batches(source, range(len(rows)), config.batch, config.seed, labelled=False)
-    batches = Augmented(draw, replace(IDENTITY, flip_probability=config.flip_probability), config.seed)
     seconds: dict[str, float] = {}
     if config.precision is None:
         precision, seconds = _measure(config, encoder, batches(0))
         config = replace(config, precision=precision)
     assert config.precision is not None
     config.precision.apply_threads()
-    if not resume:
-        folder = RunFolder.create(out)
-        write_yaml(folder.config, config)
-    steps = math.ceil(config.epochs * len(rows) / config.batch)
     task = _task(config, encoder, config.precision)
-    optimizer = build_optimizer(task, config.optim)
-    plan = FitPlan(steps=steps, seed=config.seed, optim=config.optim, precision=config.precision)
-    check_every = max(1, config.check_epochs * len(rows) // config.batch)
-    run = TrainingRun(folder, task, optimizer, plan, Pace(save_every_s=config.save_every_s, check_every=check_every))
     panel = HealthPanel(task, prepared, config)
+    if not resume:
+        folder = _create(out, config, prepared)
+    run = _run(folder, task, config, cases)
     first = run.resume() if resume else 0
-    last: dict[str, float] = {}
-    for last in watch(run.rows(batches, panel.check, first), "pre-training", steps - first):
+    for _ in watch(run.rows(batches, panel.check, first), "pre-training", run.plan.steps - first):
         pass
     commit_bytes(folder.path / "reconstructions.safetensors", panel.pictures())
-    _write_encoder(folder.model, config, task, prepared)
-    return Pretrained(package=folder.model, steps=steps, cases=len(rows), last_row=last, seconds_per_step=seconds)
+    if not folder.model.exists():  # it does when a finished run is resumed
+        _write_encoder(folder.model, config, task, prepared)
+    last = run.journal.rows()[-1]
+    return Pretrained(package=folder.model, steps=run.plan.steps, cases=cases, last_row=last, seconds_per_step=seconds)
 
 
 def encoder_config(config: PretrainConfig, prepared: Prepared) -> ViTConfig:
     """The encoder of a run on a prepared folder."""
-    return model_size(config.model).encoder(crop=crop_of(prepared, config.crop), patch=config.patch, windows_hu=config.windows_hu)
+    return model_size(config.model).encoder(
+        crop=crop_of(prepared, config.crop), patch=config.patch, windows_hu=config.windows_hu
+    )
+
+
+def _resumed_config(folder: RunFolder, prepared: Prepared) -> PretrainConfig:
+    """The configuration with which the run was started, once its data are known to be the same.
+
+    Raises:
+        DataError: no run lies there, or it was started on other data.
+    """
+    RunFolder.open(folder.path)
+    started_on = read_yaml(folder.manifest).get("data_sha256")  # JSON is YAML
+    if started_on != prepared.about["manifest_sha256"]:
+        raise DataError(
+            "was prepared from other cases than those the run was started on",
+            where=str(prepared.folder),
+            fix="give the prepared folder of the run, or start a new run",
+        )
+    return load(PretrainConfig, read_yaml(folder.config), str(folder.config))
+
+
+def _batches(config: PretrainConfig, prepared: Prepared) -> tuple[Augmented, int]:
+    """The batch of a step, and the number of cases.
+
+    Raises:
+        DataError: no case may be learned from (`EMPTY_SPLIT`).
+    """
+    rows = prepared.case_index(*SPLITS)
+    if len(rows) == 0:
+        raise DataError(
+            "no case is marked for pre-training",
+            where=str(prepared.folder),
+            fix="index with a split, then prepare again",
+            code="EMPTY_SPLIT",
+        )
+    source = open_source(prepared, rows.tolist(), config.crop)
+    draw = Batches(source, range(len(rows)), config.batch, config.seed, labelled=False)
+    return Augmented(draw, replace(IDENTITY, flip_probability=config.flip_probability), config.seed), len(rows)
+
+
+def _create(out: Path, config: PretrainConfig, prepared: Prepared) -> RunFolder:
+    """A new run folder with what is needed to do the run again."""
+    about = {"verb": "pretrain", "seed": config.seed, "data_sha256": prepared.about["manifest_sha256"]}
+    folder = RunFolder.create(out, about)
+    write_yaml(folder.config, config)
+    return folder
+
+
+def _run(folder: RunFolder, task: PretrainTask, config: PretrainConfig, cases: int) -> TrainingRun:
+    """The run, its epochs counted in steps."""
+    assert config.precision is not None
+    steps = math.ceil(config.epochs * cases / config.batch)
+    plan = FitPlan(steps=steps, seed=config.seed, optim=config.optim, precision=config.precision)
+    pace = Pace(save_every_s=config.save_every_s, check_every=max(1, config.check_epochs * cases // config.batch))
+    return TrainingRun(folder, task, build_optimizer(task, config.optim, task.encoder.config.depth), plan, pace)
 
 
 def _method(config: PretrainConfig) -> Method:
@@ -118,8 +167,12 @@ def _method(config: PretrainConfig) -> Method:
 
 
 def _task(config: PretrainConfig, encoder: ViTConfig, precision: Precision) -> PretrainTask:
+    """The task with the weights of the seed, whatever the precision: they are drawn without stored padding."""
+    parts = _method(config), encoder, model_size(config.model).decoder
     torch.manual_seed(derived_seed(config.seed, "weights") % 2**63)
-    task = PretrainTask(_method(config), encoder, model_size(config.model).decoder, precision.kernel, config.seed)
+    drawn = PretrainTask(*parts, AttentionKernel(), config.seed)
+    task = PretrainTask(*parts, precision.kernel, config.seed)
+    task.load_state_dict(drawn.state_dict(), strict=True)
     return task.to(precision.device)
 
 
@@ -150,7 +203,10 @@ def _write_encoder(folder: Path, config: PretrainConfig, task: PretrainTask, pre
         label_names={},
         domains={"pretraining": domains, "training": [], "calibration": [], "reference": []},
         provenance=Provenance(
-            apatite_version=version("apatite"), seed=config.seed, data_digest=prepared.about["manifest_sha256"], citation=task.method.paper
+            apatite_version=version("apatite"),
+            seed=config.seed,
+            data_digest=prepared.about["manifest_sha256"],
+            citation=task.method.paper,
         ),
     )
     write_package(folder, card, weights_of(task.encoder))

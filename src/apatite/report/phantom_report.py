@@ -71,22 +71,32 @@ def _page(checks: Mapping[str, Any], shown: Sequence[Series]) -> str:
         Section(title="Are the readers human?", tables=(_readers(checks),)),
     ]
     return render_report(
-        "Is the phantom hard, and fair?", sections,
-        {"version": checks["version"], "series checked": checks["num_cases"], **checks["config"]}, domains=("phantom",),
-    )  # fmt: skip
+        "Is the phantom hard, and fair?",
+        sections,
+        {"version": checks["version"], "series checked": checks["num_cases"], **checks["config"]},
+        domains=("phantom",),
+    )
 
 
 def _demands(checks: Mapping[str, Any]) -> Table:
     rows = [
         (name, checks[key]["value"], f"below {checks[key]['limit']}", "yes" if checks[key]["holds"] else "NO")
-        for key, name in (("dice_threshold", "130 HU alone"), ("dice_filtered", "130 HU, without large or bony components"))
+        for key, name in (
+            ("dice_threshold", "130 HU alone"),
+            ("dice_filtered", "130 HU, without large or bony components"),
+        )
     ]
     return Table(columns=("method", "mean Dice", "demand", "holds"), rows=rows)
 
 
 def _tissues(checks: Mapping[str, Any]) -> Table:
     rows = [
-        (f"{row['range_hu'][0]} to {row['range_hu'][1]}", row["value"], f"{row['real_head'][0]:g}-{row['real_head'][1]:g}", "yes" if row["holds"] else "NO")
+        (
+            f"{row['range_hu'][0]} to {row['range_hu'][1]}",
+            row["value"],
+            f"{row['real_head'][0]:g}-{row['real_head'][1]:g}",
+            "yes" if row["holds"] else "NO",
+        )
         for row in checks["hu_fractions"]
     ]
     return Table(columns=("HU", "phantom", "real head", "within"), rows=rows)
@@ -98,10 +108,21 @@ def _measured(checks: Mapping[str, Any]) -> Table:
         for name, ratio in checks["rule_over_analytic"].items()
     ]
     columns = ("slices", "measured/true, faint", "measured/true, dense", "noise soft (HU)", "noise bone (HU)")
-    return Table(columns=columns, rows=rows, caption="Median ratio of the volume by the rule over the volume by integration, in whole patients.")
+    return Table(
+        columns=columns,
+        rows=rows,
+        caption="Median ratio of the volume by the rule over the volume by integration, in whole patients.",
+    )
 
 
 def _readers(checks: Mapping[str, Any]) -> Table:
     readers = checks["readers"]
-    rows = [("sensitivity", readers["sensitivity"], readers["aim_sensitivity"]), ("positive predictive value", readers["ppv"], readers["aim_ppv"])]
-    return Table(columns=("", "modelled readers", "two real readers"), rows=rows, caption="Voxels of all series together, against the perfect reader.")
+    rows = [
+        ("sensitivity", readers["sensitivity"], readers["aim_sensitivity"]),
+        ("positive predictive value", readers["ppv"], readers["aim_ppv"]),
+    ]
+    return Table(
+        columns=("", "modelled readers", "two real readers"),
+        rows=rows,
+        caption="Voxels of all series together, against the perfect reader.",
+    )

@@ -56,4 +56,6 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.check_every) < 1:
-            raise ConfigError(f"steps {self.steps}, batch {self.batch}, check_every {self.check_every}", fix="use at least 1")
+            raise ConfigError(
+                f"steps {self.steps}, batch {self.batch}, check_every {self.check_every}", fix="use at least 1"
+            )

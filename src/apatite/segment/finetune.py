@@ -1,17 +1,19 @@
 """The fine-tuning stage: prepared scans with labels in, a segmenter package out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from apatite.core.config import dump, load, read_yaml, write_yaml
-from apatite.core.errors import DataError, ModelError
+from apatite.core.errors import ConfigError, DataError, ModelError
 from apatite.core.rng import derived_seed
 from apatite.core.watch import Watch, unwatched
+from apatite.data.augment import AugmentConfig
 from apatite.data.augmented import Augmented
 from apatite.data.batches import Batch, Batches
 from apatite.data.sources import crop_of, open_source
@@ -56,7 +58,13 @@ class Finetuned:
 
 
 def finetune(
-    config: FinetuneConfig, data: Path, out: Path, *, init_from: Path | None = None, resume: bool = False, watch: Watch = unwatched
+    config: FinetuneConfig,
+    data: Path,
+    out: Path,
+    *,
+    init_from: Path | None = None,
+    resume: bool = False,
+    watch: Watch = unwatched,
 ) -> Finetuned:
     """Learn to segment.
 
@@ -64,7 +72,8 @@ def finetune(
         config: The run.
         data: A prepared folder with labels.
         out: The run folder; must not exist, unless `resume`.
-        init_from: An encoder package, or a pre-training run folder; from scratch without it.
+        init_from: An encoder package, or a pre-training run folder; from scratch without it. A resumed run knows where
+            it began; give it again only if that folder was moved.
         resume: Go on in an interrupted run, with the configuration that it was started with.
         watch: Shows progress.
 
@@ -73,13 +82,17 @@ def finetune(
     """
     if resume:
         config = load(FinetuneConfig, read_yaml(RunFolder(path=out).config), str(out))
+        init_from = init_from or _began_from(out)
     prepared = Prepared.open(data)
+    encoder = None if init_from is None else read_encoder(init_from)
+    about = _about(prepared, init_from, encoder)
+    if resume:
+        _refuse_another_beginning(out, about)
     rows = labelled_rows(prepared, config)
     shape = segmenter_config(config, prepared)
-    encoder = None if init_from is None else read_encoder(init_from)
     source = open_source(prepared, rows, config.crop)
     draw = Batches(source, range(len(rows)), config.batch, config.seed, labelled=True)
-    batches = Augmented(draw, replace(config.augment, spacing_mm=prepared.grid(0).spacing_mm), config.seed)
+    batches = Augmented(draw, augment_config(config, prepared), config.seed)
     seconds: dict[str, float] = {}
     if config.precision is None:
         precision, seconds = _measure(config, shape, batches(0))
@@ -87,12 +100,14 @@ def finetune(
     assert config.precision is not None
     config.precision.apply_threads()
     task, coverage = _task(config, shape, config.precision, encoder)
-    folder = RunFolder(path=out) if resume else RunFolder.create(out)
+    folder = RunFolder(path=out) if resume else RunFolder.create(out, about)
     if not resume:
         write_yaml(folder.config, config)
     optimizer = build_optimizer(task.module, config.optim, shape.encoder.depth)
     plan = FitPlan(steps=config.steps, seed=config.seed, optim=config.optim, precision=config.precision)
-    run = TrainingRun(folder, task, optimizer, plan, Pace(save_every_s=config.save_every_s, check_every=config.check_every))
+    run = TrainingRun(
+        folder, task, optimizer, plan, Pace(save_every_s=config.save_every_s, check_every=config.check_every)
+    )
     validation = Validation(task.module, prepared, config, config.precision)
     first = run.resume() if resume else 0
     last: dict[str, float] = {}
@@ -100,9 +115,16 @@ def finetune(
         pass
     run.load_best()
     pretraining = encoder.card.domains["pretraining"] if encoder is not None else []
-    write_package(folder.model, _card(config, shape, prepared, rows, pretraining), weights_of(task.module))
+    # A resumed run that had come to its end has its package already.
+    if not (resume and folder.model.exists()):
+        write_package(folder.model, _card(config, shape, prepared, rows, pretraining), weights_of(task.module))
     return Finetuned(
-        package=folder.model, cases=len(rows), coverage=coverage, last_row=last, best_score=run.best_score, seconds_per_step=seconds
+        package=folder.model,
+        cases=len(rows),
+        coverage=coverage,
+        last_row=last,
+        best_score=run.best_score,
+        seconds_per_step=seconds,
     )
 
 
@@ -114,18 +136,52 @@ def labelled_rows(prepared: Prepared, config: FinetuneConfig) -> list[int]:
     """
     rows = [row for row in prepared.case_index("finetune").tolist() if prepared.is_annotated[row].any()]
     if not rows:
-        raise DataError("no labelled case is marked for fine-tuning", where=str(prepared.folder), fix="index with labels and a split", code="EMPTY_SPLIT")
+        raise DataError(
+            "no labelled case is marked for fine-tuning",
+            where=str(prepared.folder),
+            fix="index with labels and a split",
+            code="EMPTY_SPLIT",
+        )
     positive = [row for row in rows if _has_label(prepared, row)]
     if not positive:
-        raise DataError("no fine-tuning case holds any label", where=str(prepared.folder), fix="check the label files", code="BAD_LABEL")
+        raise DataError(
+            "no fine-tuning case holds any label",
+            where=str(prepared.folder),
+            fix="check the label files",
+            code="BAD_LABEL",
+        )
     return positive if config.drop_empty_cases else rows
 
 
 def segmenter_config(config: FinetuneConfig, prepared: Prepared) -> SegmenterConfig:
     """The segmenter of a run on a prepared folder."""
     size = model_size(config.model)
-    encoder = size.encoder(crop=crop_of(prepared, config.crop), patch=config.patch, windows_hu=config.windows_hu, drop_path=config.drop_path)
+    encoder = size.encoder(
+        crop=crop_of(prepared, config.crop),
+        patch=config.patch,
+        windows_hu=config.windows_hu,
+        drop_path=config.drop_path,
+    )
     return SegmenterConfig(encoder=encoder, decoder=config.decoder, num_labels=len(prepared.label_values))
+
+
+def augment_config(config: FinetuneConfig, prepared: Prepared) -> AugmentConfig:
+    """The run's augmentation on these voxels; mirror pairs of label values become places among the labels.
+
+    Raises:
+        ConfigError: a mirror pair names a label that the data do not have.
+    """
+    values = prepared.label_values
+    pairs = []
+    for pair in config.augment.mirror_pairs:
+        if not set(pair) <= set(values):
+            raise ConfigError(
+                f"mirror pair {pair}, but the labels are {values}",
+                where="augment.mirror_pairs",
+                fix="use label values of the data",
+            )
+        pairs.append((values.index(pair[0]) + 1, values.index(pair[1]) + 1))
+    return replace(config.augment, spacing_mm=prepared.grid(0).spacing_mm, mirror_pairs=tuple(pairs))
 
 
 def read_encoder(path: Path) -> Package:
@@ -137,8 +193,38 @@ def read_encoder(path: Path) -> Package:
     run = RunFolder(path=path)
     package = read_package(run.model if run.config.exists() else path)
     if package.card.kind != "encoder":
-        raise ModelError(f"holds a {package.card.kind}, not an encoder", where=str(path), fix="give a pre-training run", code="MODEL_SHAPE")
+        raise ModelError(
+            f"holds a {package.card.kind}, not an encoder",
+            where=str(path),
+            fix="give a pre-training run",
+            code="MODEL_SHAPE",
+        )
     return package
+
+
+def _about(prepared: Prepared, init_from: Path | None, encoder: Package | None) -> dict[str, Any]:
+    """What a run began from, for its manifest."""
+    return {
+        "verb": "finetune",
+        "data_digest": prepared.about["manifest_sha256"],
+        "init_from": None if init_from is None else str(init_from.resolve()),
+        "init_digest": None if encoder is None else encoder.digest,
+    }
+
+
+def _began_from(out: Path) -> Path | None:
+    init_from = RunFolder.open(out).read_about().get("init_from")
+    return None if init_from is None else Path(init_from)
+
+
+def _refuse_another_beginning(out: Path, about: Mapping[str, Any]) -> None:
+    """A run goes on only with the data and the encoder that it began with."""
+    began = RunFolder.open(out).read_about()
+    for key, what in (("data_digest", "data"), ("init_digest", "encoder")):
+        if began.get(key) != about[key]:
+            raise ConfigError(
+                f"the run began with another {what}", where=str(out), fix=f"resume it with the {what} it began with"
+            )
 
 
 def _has_label(prepared: Prepared, row: int) -> bool:
@@ -148,7 +234,9 @@ def _has_label(prepared: Prepared, row: int) -> bool:
     return labels is not None and bool(np.asarray(labels[:]).any())
 
 
-def _task(config: FinetuneConfig, shape: SegmenterConfig, precision: Precision, encoder: Package | None) -> tuple[SegmentTask, Coverage | None]:
+def _task(
+    config: FinetuneConfig, shape: SegmenterConfig, precision: Precision, encoder: Package | None
+) -> tuple[SegmentTask, Coverage | None]:
     torch.manual_seed(derived_seed(config.seed, "weights") % 2**63)
     segmenter = shape.build(precision.kernel)
     coverage = None
@@ -179,13 +267,18 @@ def _measure(config: FinetuneConfig, shape: SegmenterConfig, batch: Batch) -> tu
     return measure_precision(choose_device(config.device), make_step)
 
 
-def _card(config: FinetuneConfig, shape: SegmenterConfig, prepared: Prepared, rows: list[int], pretraining: list[str]) -> ModelCard:
+def _card(
+    config: FinetuneConfig, shape: SegmenterConfig, prepared: Prepared, rows: list[int], pretraining: list[str]
+) -> ModelCard:
     return ModelCard(
         kind="segmenter",
         architecture=dump(shape),
         recipe=f"{config.model}, {config.decoder.name} decoder",
         input=InputSpec(
-            shape=shape.encoder.crop, spacing_mm=prepared.grid(0).spacing_mm, windows_hu=shape.encoder.windows_hu, kind=prepared.kind
+            shape=shape.encoder.crop,
+            spacing_mm=prepared.grid(0).spacing_mm,
+            windows_hu=shape.encoder.windows_hu,
+            kind=prepared.kind,
         ),
         label_names=dict(prepared.manifest.label_names),
         domains={
@@ -194,5 +287,7 @@ def _card(config: FinetuneConfig, shape: SegmenterConfig, prepared: Prepared, ro
             "calibration": [],
             "reference": [],
         },
-        provenance=Provenance(apatite_version=version("apatite"), seed=config.seed, data_digest=prepared.about["manifest_sha256"]),
+        provenance=Provenance(
+            apatite_version=version("apatite"), seed=config.seed, data_digest=prepared.about["manifest_sha256"]
+        ),
     )

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from apatite.core.types import Image, Scalar
 from apatite.data.batches import Batch
@@ -11,6 +12,8 @@ from apatite.losses.overlap import cross_entropy_loss, soft_dice_loss
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.decoders.registry import DecoderConfig
 from apatite.nn.vit import ViTConfig
+
+LabelMaps = Float[Tensor, "batch labels depth height width"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +44,12 @@ class Segmenter(nn.Module):
         self.encoder = config.encoder.build(kernel)
         self.decoder = config.decoder.build(config.encoder, config.num_labels, kernel)
 
-    def forward(self, image_hu: Image) -> Image:
+    def forward(self, image_hu: Image) -> LabelMaps:
         """`batch 1 depth height width` HU to `batch labels depth height width` logits."""
         return self.decoder(self.encoder(self.encoder.patches_of(image_hu)))
 
     @torch.inference_mode()
-    def probability(self, image_hu: Image) -> Image:
+    def probability(self, image_hu: Image) -> LabelMaps:
         """Probability of each label at each voxel."""
         return self(image_hu).float().sigmoid()
 

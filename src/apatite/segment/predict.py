@@ -8,25 +8,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
 from apatite.core.config import load
-from apatite.core.errors import DataError, ModelError
+from apatite.core.errors import ConfigError, DataError, ModelError
 from apatite.core.scan import PADDING_HU, Scan
 from apatite.core.volume import Grid, Volume
 from apatite.ct.region import RegionConfig, carry_back, cut_region, is_inside_region
 from apatite.data.prepare_case import body_grid
 from apatite.engine.precision import choose_device
 from apatite.engine.weights import load_weights
-from apatite.io.model_package import Package, read_package
+from apatite.io.model_card import ModelCard
+from apatite.io.model_package import CARD, Package, read_package
 from apatite.io.nifti import viewer_grid
 from apatite.io.run_folder import RunFolder
 from apatite.segment.model import Segmenter, SegmenterConfig
 from apatite.segment.sliding import SlidingConfig, slide
 
 BODY_HU = -500.0
+MUCH_LARGER = 1.5
+"""A scan whose edges are at most this many times the region's is taken for a region that was cut out already."""
 Centre = Float[np.ndarray, "3"] | Sequence[float]
 
 
@@ -57,11 +61,9 @@ class Predictor:
     """
 
     def __init__(self, package: Package, device: str = "auto") -> None:
-        if package.card.kind != "segmenter":
-            raise ModelError(f"holds an {package.card.kind}, not a segmenter", fix="give a fine-tuned model", code="MODEL_SHAPE")
         self.card, self.digest = package.card, package.digest
         self.device = choose_device(device)
-        self.network: Segmenter = load(SegmenterConfig, package.card.architecture, "model.json").build()
+        self.network: Segmenter = _config_of(package.card).build()
         load_weights(self.network, package)
         self.network.to(self.device).eval()
 
@@ -82,7 +84,9 @@ class Predictor:
         on_grid = self.predict_on_grid(cut_region(scan, grid))
         planes = [carry_back(Volume(voxels=plane, grid=grid), scan.stack) for plane in on_grid]
         is_counted = is_inside_region(scan.stack, grid) if is_region else np.ones(scan.stack.shape, dtype=bool)
-        return NativePrediction(probability=np.stack(planes) * is_counted, is_counted=is_counted, label_values=self.label_values)
+        return NativePrediction(
+            probability=np.stack(planes) * is_counted, is_counted=is_counted, label_values=self.label_values
+        )
 
     def predict_on_grid(self, volume: Volume) -> Float[np.ndarray, "labels depth height width"]:
         """Probability on the network's own grid; windows are blended where the grid is larger than one."""
@@ -103,22 +107,59 @@ class Predictor:
 Shape = tuple[int, int, int]
 
 
-def _region_around(scan: Scan, centre: Centre | None, shape: Shape, spacing_mm: tuple[float, float, float]) -> Grid | None:
+def _config_of(card: ModelCard) -> SegmenterConfig:
+    """The architecture that a card describes."""
+    if card.kind != "segmenter":
+        raise ModelError(
+            f"holds an {card.kind}, not a segmenter", where=CARD, fix="give a fine-tuned model", code="MODEL_SHAPE"
+        )
+    try:
+        config = load(SegmenterConfig, card.architecture, CARD)
+    except ConfigError as error:
+        raise ModelError(
+            f"describes another architecture: {error.what}",
+            where=error.where or CARD,
+            fix="use the version of Apatite that wrote it",
+            code="MODEL_SHAPE",
+        ) from error
+    if config.num_labels != len(card.label_names):
+        raise ModelError(
+            f"names {len(card.label_names)} labels for {config.num_labels} logits",
+            where=CARD,
+            fix="make the package again",
+            code="MODEL_SHAPE",
+        )
+    return config
+
+
+def _region_around(
+    scan: Scan, centre: Centre | None, shape: Shape, spacing_mm: tuple[float, float, float]
+) -> Grid | None:
     """The region's grid, or `None` where no centre is known and the scan is much larger than the region."""
     region = RegionConfig(shape=shape, spacing_mm=spacing_mm)
     if centre is not None:
-        grid = region.grid(np.asarray(centre, dtype=np.float64))
-        if not is_inside_region(scan.stack, grid).any():
-            raise DataError("the region's centre lies outside the scan", fix="correct region_centre_ras_mm", code="ROI_ABSENT")
-        return grid
+        point = np.asarray(centre, dtype=np.float64)
+        index = scan.stack.to_slice_row_column(point[None])[0]
+        if np.any(index < -0.5) or np.any(index > np.array(scan.stack.shape) - 0.5):
+            raise DataError(
+                f"the region's centre {np.round(point, 1).tolist()} mm lies outside the scan",
+                fix="correct region_centre_ras_mm",
+                code="ROI_ABSENT",
+            )
+        return region.grid(point)
     middle = viewer_grid(scan.stack)
-    extent = np.array(middle.spacing_mm) * np.array(middle.shape[::-1])
-    region_extent = np.array(spacing_mm) * np.array(shape[::-1])
-    return region.grid(middle.centre_ras_mm) if np.all(extent <= 1.5 * region_extent) else None
+    # The region lies along the patient's axes, the scan's own axes may come in any order.
+    axes = nib.orientations.io_orientation(middle.ijk_to_ras)[:, 0].astype(int)
+    extent_mm = np.empty(3)
+    extent_mm[axes] = np.array(middle.spacing_mm) * np.array(middle.shape[::-1])
+    region_mm = np.array(spacing_mm) * np.array(shape[::-1])
+    return region.grid(middle.centre_ras_mm) if np.all(extent_mm <= MUCH_LARGER * region_mm) else None
 
 
 def decide(
-    probability: Float[np.ndarray, "labels slices rows columns"], label_values: Sequence[int], thresholds: Sequence[float]
+    probability: Float[np.ndarray, "labels slices rows columns"],
+    label_values: Sequence[int],
+    thresholds: Sequence[float],
 ) -> UInt8[np.ndarray, "slices rows columns"]:
     """One label value per pixel: among the labels that reach their threshold, the one that exceeds it most.
 
@@ -139,7 +180,12 @@ def decide(
 
 def open_predictor(path: Path, device: str = "auto") -> Predictor:
     """A predictor from a segmenter package, or from the run folder that holds one."""
-    return Predictor(read_package(package_of(path)), device)
+    package = read_package(package_of(path))
+    try:
+        return Predictor(package, device)
+    except ModelError as error:
+        error.where = f"{path}: {error.where}" if error.where else str(path)
+        raise
 
 
 def package_of(path: Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Final
 from apatite.data.augment import AugmentConfig
 from apatite.engine.optim import OptimConfig
 from apatite.nn.decoders.registry import DecoderConfig
-from apatite.nn.decoders.tokens import TokenDecoderConfig
+from apatite.nn.models import model_size
 from apatite.segment.config import FinetuneConfig
 
 
@@ -23,7 +23,7 @@ def small() -> FinetuneConfig:
     """For two cores: XS with patches of 4 voxels on small regions; calcium-free cases are kept."""
     return FinetuneConfig(
         model="vitiac-xs",
-        decoder=DecoderConfig(name="mae", mae=TokenDecoderConfig(dim=48, depth=4, heads=3)),
+        decoder=DecoderConfig(name="mae", mae=model_size("vitiac-xs").decoder),
         steps=1200,
         check_every=100,
         optim=OptimConfig(lr=2e-3, layer_decay=0.8, betas=(0.9, 0.999), warmup_fraction=0.05),
@@ -41,7 +41,7 @@ def openkbp() -> FinetuneConfig:
         batch=4,
         steps=1500,
         check_every=250,
-        augment=AugmentConfig(mirror_pairs=((2, 3),)),
+        augment=AugmentConfig(mirror_pairs=((3, 4),)),
         optim=OptimConfig(lr=2e-3, layer_decay=0.8, betas=(0.9, 0.999), warmup_fraction=0.05),
     )
 

@@ -3,6 +3,8 @@
 This decides which weights are kept. The figures of an evaluation are counted on the original slices instead.
 """
 
+from dataclasses import replace
+
 import torch
 
 from apatite.data.batches import Batch, Batches
@@ -33,12 +35,14 @@ class Validation:
         if rows:
             source = open_source(prepared, rows, config.crop)
             draw = Batches(source, range(len(rows)), config.batch, config.seed, labelled=True)
-            passes = 1 if prepared.kind == "region" else CROPS_PER_VOLUME
-            self.batches = [draw(step) for step in range(-(-passes * len(rows) // config.batch))]
+            wanted = len(rows) if prepared.kind == "region" else CROPS_PER_VOLUME * len(rows)
+            starts = range(0, wanted, config.batch)
+            # The last batch would run on into a second pass and count some cases twice.
+            self.batches = [_first(draw(step), wanted - start) for step, start in enumerate(starts)]
 
     @torch.no_grad()
     def check(self, done: int) -> dict[str, float]:
-        """Soft Dice pooled over all development voxels, averaged over labels, and the cross-entropy.
+        """Soft Dice pooled over all development voxels, averaged over annotated labels, and the cross-entropy.
 
         Pooled sums are steadier than a mean over a few cases, some of which hold a handful of voxels.
         """
@@ -58,5 +62,18 @@ class Validation:
             sums.append(torch.stack([term.sum(dim=(0, 2, 3, 4)) for term in terms]))
             entropy.append(cross_entropy_loss(logits, moved.targets, moved.is_annotated))
         shared, total = torch.stack(sums).sum(dim=0)
-        dice = (shared / total.clamp(min=1e-6)).mean().item()
+        is_known = total > 0
+        dice = (shared[is_known] / total[is_known]).mean().item()
         return {"development_dice": dice, "development_entropy": torch.stack(entropy).mean().item(), "score": dice}
+
+
+def _first(batch: Batch, count: int) -> Batch:
+    """At most the first `count` samples of a labelled batch."""
+    assert batch.targets is not None and batch.is_annotated is not None
+    return replace(
+        batch,
+        case_ids=batch.case_ids[:count],
+        images_hu=batch.images_hu[:count],
+        targets=batch.targets[:count],
+        is_annotated=batch.is_annotated[:count],
+    )

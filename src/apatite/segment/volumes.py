@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,29 @@ import numpy as np
 
 from apatite.calcium.measure import volume_mm3
 from apatite.calibrate.calibration import Calibration, calibration_of, thresholds_of
-from apatite.calibrate.readings import readings_of
+from apatite.calibrate.readings import CALCIUM, calcium_label, gate_of, readings_of
 from apatite.core.commit import commit_text
 from apatite.core.errors import ApatiteError, DataError, StorageError
 from apatite.core.scan import Scan
 from apatite.core.volume import Volume
 from apatite.core.watch import Watch, unwatched
+from apatite.io.layouts import case_id_of
 from apatite.io.manifest import Case, Manifest, read_manifest
 from apatite.io.nifti import read_scan, stem, viewer_grid, write_label, write_volume
 from apatite.segment.predict import NativePrediction, Predictor, decide
 
-COLUMNS = ("case_id", "label", "label_name", "volume_mm3", "burden_group", "threshold", "reading", "calibrated", "model_digest", "flags")
+COLUMNS: tuple[str, ...] = (
+    "case_id",
+    "label",
+    "label_name",
+    "volume_mm3",
+    "burden_group",
+    "threshold",
+    "reading",
+    "calibrated",
+    "model_digest",
+    "flags",
+)
 NO_DOMAIN_OVERLAP = "DOMAIN"
 """Flag of a case from a domain on which the model was never calibrated."""
 
@@ -52,15 +63,23 @@ def scans_of(path: Path, centre_ras_mm: tuple[float, float, float] | None = None
     files = sorted(p for p in path.iterdir() if p.name.endswith((".nii", ".nii.gz"))) if path.is_dir() else [path]
     files = [file for file in files if file.is_file()]
     if not files:
-        raise DataError("holds no NIfTI file", where=str(path), fix="give a .nii.gz file, a folder of them, or a manifest CSV", code="NO_INPUT")
+        raise DataError(
+            "holds no NIfTI file",
+            where=str(path),
+            fix="give a .nii.gz file, a folder of them, or a manifest CSV",
+            code="NO_INPUT",
+        )
     root = files[0].parent
     cases = tuple(
-        Case(case_id=_case_id(file), patient_id=_case_id(file), image=file.name, region_centre_ras_mm=centre_ras_mm) for file in files
+        Case(case_id=case_id, patient_id=case_id, image=file.name, region_centre_ras_mm=centre_ras_mm)
+        for file, case_id in ((file, case_id_of(stem(file))) for file in files)
     )
     return Manifest(root=root, cases=cases, label_names={})
 
 
-def predict_all(predictor: Predictor, manifest: Manifest, out: Path, reading: str = "gated", watch: Watch = unwatched) -> Predictions:
+def predict_all(
+    predictor: Predictor, manifest: Manifest, out: Path, reading: str = "gated", watch: Watch = unwatched
+) -> Predictions:
     """Predict every case of a manifest; a bad one is named and the rest goes on.
 
     Args:
@@ -77,7 +96,9 @@ def predict_all(predictor: Predictor, manifest: Manifest, out: Path, reading: st
     """
     readings = readings_of(predictor.card.label_names)
     chosen = reading if reading in readings else "ungated"
-    calibration = calibration_of(predictor.card.calibration, predictor.card.burden, predictor.card.domains["calibration"])
+    calibration = calibration_of(
+        predictor.card.calibration, predictor.card.burden, predictor.card.domains["calibration"]
+    )
     rows: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
     for case in watch(manifest.cases, "predicting", len(manifest.cases)):
@@ -91,21 +112,33 @@ def predict_all(predictor: Predictor, manifest: Manifest, out: Path, reading: st
             failures.append({**error.to_dict(), "where": error.where or case.case_id})
     if not rows:
         first = failures[0]
-        raise DataError(f"no scan could be predicted; the first: {first['what']}", where=first["where"], fix=first["fix"], code=first["code"])
+        raise DataError(
+            f"no scan could be predicted; the first: {first['what']}",
+            where=first["where"],
+            fix=first["fix"],
+            code=first["code"],
+        )
     table = out / "volumes.csv"
     commit_text(table, _csv(rows))
     return Predictions(table=table, rows=rows, failures=failures)
 
 
 def _write_case(  # noqa: PLR0913 - all that is known of one case
-    predictor: Predictor, calibration: Calibration | None, reading: str, case: Case, scan: Scan, prediction: NativePrediction, out: Path
+    predictor: Predictor,
+    calibration: Calibration | None,
+    reading: str,
+    case: Case,
+    scan: Scan,
+    prediction: NativePrediction,
+    out: Path,
 ) -> list[dict[str, Any]]:
     """Write one case's images and return its rows."""
     thresholds = thresholds_of(calibration, prediction.label_values, reading)
     label = decide(prediction.probability, prediction.label_values, thresholds)
-    gate = readings_of(predictor.card.label_names)[reading]
+    calcium = calcium_label(predictor.card.label_names)
+    gate = None if calcium is None else gate_of(calcium, reading, predictor.card.label_names)
     if gate is not None:
-        label[scan.voxels_hu < gate] = 0
+        label[(label == calcium) & (scan.voxels_hu < gate)] = 0
     most = np.rint(prediction.probability.max(axis=0) * 255).astype(np.uint8)
     write_label(out / f"{case.case_id}_label.nii.gz", label, scan.stack)
     write_volume(out / f"{case.case_id}_prob.nii.gz", Volume(voxels=most, grid=viewer_grid(scan.stack)))
@@ -116,17 +149,25 @@ def _write_case(  # noqa: PLR0913 - all that is known of one case
 
 
 def _row(  # noqa: PLR0913 - one line of the table
-    predictor: Predictor, calibration: Calibration | None, reading: str, case: Case, value: int, threshold: float, volume: float
+    predictor: Predictor,
+    calibration: Calibration | None,
+    reading: str,
+    case: Case,
+    value: int,
+    threshold: float,
+    volume: float,
 ) -> dict[str, Any]:
     name = predictor.card.label_names[value]
+    # A spreadsheet would run such a name as a formula.
+    shown = f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
     group: int | str = ""
-    if calibration is not None and reading in calibration.burden and name == "calcium":
+    if calibration is not None and reading in calibration.burden and name == CALCIUM:
         group = calibration.burden[reading].assign(volume)
     domains = predictor.card.domains["calibration"] or predictor.card.domains["training"]
     return {
         "case_id": case.case_id,
         "label": value,
-        "label_name": name,
+        "label_name": shown,
         # Three figures: the measurement is no finer, whatever the arithmetic says.
         "volume_mm3": float(f"{volume:.3g}"),
         "burden_group": group,
@@ -144,7 +185,3 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     table.writeheader()
     table.writerows(rows)
     return stream.getvalue()
-
-
-def _case_id(file: Path) -> str:
-    return re.sub(r"[^a-z0-9._-]+", "-", stem(file).lower())[:64] or "case"

@@ -12,13 +12,22 @@ import numpy as np
 from apatite.calcium.burden import BurdenCuts, deployed_cuts
 from apatite.calcium.measure import slice_weights_mm
 from apatite.calibrate.calibration import Calibration
-from apatite.calibrate.readings import calcium_label, readings_of
-from apatite.calibrate.threshold import THRESHOLDS, Objective, ThresholdFit, fit_threshold, volume_curve
+from apatite.calibrate.readings import calcium_label, gate_of, readings_of
+from apatite.calibrate.threshold import (
+    MIN_CASES,
+    THRESHOLDS,
+    Objective,
+    ThresholdFit,
+    fit_threshold,
+    volume_curve,
+)
 from apatite.core.errors import DataError
 from apatite.core.watch import Watch, unwatched
 from apatite.io.manifest import Case, Manifest
 from apatite.segment.predict import Predictor
 from apatite.study.cases import PredictedCase, predict_cases
+
+TOO_FEW = "TOO_FEW_CASES"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +55,14 @@ class _Curves:
     reference_mm3: np.ndarray
     patients: list[str]
 
+    @classmethod
+    def of(cls, entries: Sequence[tuple[np.ndarray, float, str]]) -> "_Curves":
+        return cls(
+            curves_mm3=np.stack([curve for curve, _, _ in entries]),
+            reference_mm3=np.array([reference for _, reference, _ in entries]),
+            patients=[patient for _, _, patient in entries],
+        )
+
     def without_empty(self) -> "_Curves":
         rows = np.flatnonzero(self.reference_mm3 > 0)
         return _Curves(
@@ -60,6 +77,9 @@ def calibrate(
 ) -> Calibration:
     """Calibrate a model on development cases.
 
+    A label with too few cases gets no threshold of its own (it is read at 0.5), and with too few detectable volumes
+    there are no burden groups.
+
     Args:
         predictor: The model.
         manifest: Where the cases' files are.
@@ -68,7 +88,7 @@ def calibrate(
         watch: Shows progress.
 
     Raises:
-        DataError: there are too few cases (`TOO_FEW_CASES`), or one cannot be read.
+        DataError: there are too few cases for every label (`TOO_FEW_CASES`), or one cannot be read.
     """
     if not cases:
         raise DataError(
@@ -79,28 +99,31 @@ def calibrate(
         )
     rows: dict[tuple[int, str], list[tuple[np.ndarray, float, str]]] = {}
     two_voxels_mm3 = []
-    readings = readings_of(manifest.label_names)
+    names = manifest.label_names
     for found in predict_cases(predictor, manifest, cases, "calibrating", watch):
         two_voxels_mm3.append(2 * float(np.median(slice_weights_mm(found.scan.stack))) * found.scan.stack.pixel_mm2)
         for plane, label in enumerate(found.prediction.label_values):
             if label in found.annotated:
-                for reading, gate in readings.items():
-                    rows.setdefault((label, reading), []).append(_curve(found, plane, label, gate))
+                for reading in readings_of(names):
+                    curve = _curve(found, plane, label, gate_of(label, reading, names))
+                    rows.setdefault((label, reading), []).append(curve)
     fits: dict[int, dict[str, ThresholdFit]] = {}
     burden: dict[str, BurdenCuts] = {}
     for (label, reading), entries in rows.items():
-        curves = _Curves(
-            curves_mm3=np.stack([curve for curve, _, _ in entries]),
-            reference_mm3=np.array([reference for _, reference, _ in entries]),
-            patients=[patient for _, _, patient in entries],
-        )
-        used = curves.without_empty() if config.drop_empty_cases else curves
-        fit = fit_threshold(
-            used.curves_mm3, used.reference_mm3, used.patients, config.objective, config.resamples, config.seed
-        )
+        curves = _Curves.of(entries)
+        fit = _fit(curves, config)
+        if fit is None:
+            continue
         fits.setdefault(label, {})[reading] = fit
-        if label == calcium_label(manifest.label_names):
-            burden[reading] = _burden(curves, fit, float(np.median(two_voxels_mm3)))
+        cuts = _burden(curves, fit, float(np.median(two_voxels_mm3))) if label == calcium_label(names) else None
+        burden |= {} if cuts is None else {reading: cuts}
+    if not fits:
+        raise DataError(
+            f"{len(cases)} development cases are too few for a threshold of any label",
+            where=str(manifest.root),
+            fix=f"annotate each label in at least {MIN_CASES} development cases, or keep the empty ones",
+            code=TOO_FEW,
+        )
     domains = sorted({case.domain for case in cases})
     return Calibration(fits=fits, burden=burden, num_cases=len(cases), domains=domains)
 
@@ -116,7 +139,23 @@ def _curve(found: PredictedCase, plane: int, label: int, gate: float | None) -> 
     return curve, float(reference), found.case.patient_id
 
 
-def _burden(curves: _Curves, fit: ThresholdFit, two_voxels_mm3: float) -> BurdenCuts:
+def _fit(curves: _Curves, config: CalibrateConfig) -> ThresholdFit | None:
+    """The threshold of one label in one reading; `None` with too few cases."""
+    used = curves.without_empty() if config.drop_empty_cases else curves
+    if len(used.patients) < MIN_CASES:
+        return None
+    return fit_threshold(
+        used.curves_mm3, used.reference_mm3, used.patients, config.objective, config.resamples, config.seed
+    )
+
+
+def _burden(curves: _Curves, fit: ThresholdFit, two_voxels_mm3: float) -> BurdenCuts | None:
+    """Frozen groups; `None` where too few development volumes are detectable."""
     at = int(np.argmin(np.abs(THRESHOLDS - fit.threshold)))
     false_mm3 = curves.curves_mm3[curves.reference_mm3 == 0, at]
-    return deployed_cuts(curves.reference_mm3, false_mm3, two_voxels_mm3)
+    try:
+        return deployed_cuts(curves.reference_mm3, false_mm3, two_voxels_mm3)
+    except DataError as error:
+        if error.code != TOO_FEW:
+            raise
+        return None

@@ -53,6 +53,7 @@ def predict_cases(
         if label_path is None:
             raise DataError("has no reference", where=case.case_id, fix="fill in its label column", code="MISSING_FILE")
         scan = read_scan(manifest.image_path(case), case.case_id)
+        reference = read_label(label_path, scan.stack, case.case_id)
         try:
             prediction = predictor.predict(scan, case.region_centre_ras_mm)
         except ApatiteError as error:
@@ -62,7 +63,7 @@ def predict_cases(
             case=case,
             scan=scan,
             prediction=prediction,
-            reference=read_label(label_path, scan.stack, case.case_id),
+            reference=reference,
             annotated=tuple(manifest.annotated(case)),
             analytic_mm3=_analytic_mm3(manifest, case),
         )
@@ -72,5 +73,13 @@ def _analytic_mm3(manifest: Manifest, case: Case) -> float | None:
     """The true volume of a phantom inside the region that the network is given."""
     if not case.truth:
         return None
-    truth = json.loads((manifest.root / case.truth).read_text(encoding="utf-8"))
-    return float(truth["analytic_in_region_mm3"])
+    try:
+        truth = json.loads((manifest.root / case.truth).read_text(encoding="utf-8"))
+        return sum(float(side["inside"]) for side in truth["analytic_mm3"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"its truth {case.truth} cannot be read",
+            where=case.case_id,
+            fix="make the cohort again, or empty its truth column",
+            code="MISSING_FILE",
+        ) from error

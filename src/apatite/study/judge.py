@@ -1,11 +1,12 @@
 """Outcomes of one model on a labelled split: at 0.5 and, where it is calibrated, at its own thresholds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from apatite.calibrate.calibration import Calibration, thresholds_of
-from apatite.calibrate.readings import readings_of
+from apatite.calibrate.readings import gate_of, readings_of
 from apatite.core.watch import Watch, unwatched
 from apatite.io.manifest import Case, Manifest
 from apatite.segment.predict import Predictor, decide
@@ -45,27 +46,28 @@ def judge(  # noqa: PLR0913 - a model, its cases, and who looks on
     outcomes: dict[str, list[CaseOutcome]] = {title: [] for title in titles}
     for found in predict_cases(predictor, manifest, cases, f"predicting, {name}", watch):
         for title, chosen in titles.items():
-            for reading, gate in readings_of(manifest.label_names).items():
-                outcomes[title] += _outcomes(found, chosen, reading, gate)
+            for reading in readings_of(manifest.label_names):
+                outcomes[title] += _outcomes(found, chosen, reading, manifest.label_names)
         if see is not None:
             see(found)
     return outcomes
 
 
 def _outcomes(
-    found: PredictedCase, calibration: Calibration | None, reading: str, gate: float | None
+    found: PredictedCase, calibration: Calibration | None, reading: str, label_names: Mapping[int, str]
 ) -> list[CaseOutcome]:
+    """One row per annotated label. In the gated reading all rows carry the gate; only calcium is cut by it."""
     prediction = found.prediction
     thresholds = thresholds_of(calibration, prediction.label_values, reading)
     decided = decide(prediction.probability, prediction.label_values, thresholds)
-    return [
+    rows = [
         outcome(
             (decided == label).astype(np.float32),
             found.is_reference(label),
             found.scan,
             prediction.is_counted,
             0.5,
-            hu_gate=gate,
+            hu_gate=gate_of(label, reading, label_names),
             case=found.case,
             label=label,
             analytic_mm3=found.analytic_mm3,
@@ -73,3 +75,4 @@ def _outcomes(
         for label in prediction.label_values
         if label in found.annotated
     ]
+    return [replace(row, hu_gate=readings_of(label_names)[reading]) for row in rows]

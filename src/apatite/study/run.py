@@ -91,7 +91,12 @@ def labelled_cases(prepared: Prepared, split: str) -> tuple[Case, ...]:
     """
     cases = tuple(case for case in prepared.manifest.of_split(split) if case.label)
     if not cases:
-        raise DataError(f"the {split} split holds no labelled case", where=str(prepared.folder), fix="index with labels and a split", code="EMPTY_SPLIT")
+        raise DataError(
+            f"the {split} split holds no labelled case",
+            where=str(prepared.folder),
+            fix="index with labels and a split",
+            code="EMPTY_SPLIT",
+        )
     return cases
 
 
@@ -130,9 +135,10 @@ def refuse_other_labels(predictor: Predictor, prepared: Prepared, path: Path) ->
     """
     if dict(predictor.card.label_names) != dict(prepared.manifest.label_names):
         raise ConfigError(
-            f"the model's labels {dict(predictor.card.label_names)} are not the data's {dict(prepared.manifest.label_names)}",
+            f"the model's labels {dict(predictor.card.label_names)} are not those of the data, "
+            f"{dict(prepared.manifest.label_names)}",
             where=str(path),
-            fix="evaluate on data with the same labels",
+            fix="use data with the same labels",
         )
 
 
@@ -151,7 +157,9 @@ def main_tables(evaluation: Evaluation) -> list[Table]:
         return [labels_table(evaluation, gate) for gate in evaluation.gates]
     label = evaluation.labels[0]
     tables = [comparison_table(evaluation, label, gate) for gate in evaluation.gates]
-    return tables + ([difference_table(evaluation, label, evaluation.gates[0])] if len(evaluation.models) > 1 else [])
+    if len(evaluation.models) > 1:
+        tables.append(difference_table(evaluation, label, None))
+    return tables
 
 
 def _provenance(prepared: Prepared, split: str, digests: Mapping[str, str]) -> dict[str, str]:

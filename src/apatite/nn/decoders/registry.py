@@ -9,6 +9,7 @@ from torch import nn
 from apatite.core.registry import choose
 from apatite.core.types import Image, Tokens
 from apatite.nn.attention import AttentionKernel
+from apatite.nn.decoders.prior import start_rare
 from apatite.nn.decoders.tokens import TokenDecoder, TokenDecoderConfig
 from apatite.nn.decoders.upscale import UpscaleConfig, UpscaleDecoder
 from apatite.nn.patches import unpatchify
@@ -40,6 +41,7 @@ class MAEDecoder(nn.Module):
     def __init__(self, encoder: ViTConfig, config: TokenDecoderConfig, labels: int, kernel: AttentionKernel) -> None:
         super().__init__()
         self.decoder = TokenDecoder(encoder, config, labels, kernel)
+        start_rare(self.decoder.head)
         self.tokens, self.patch = encoder.tokens, encoder.patch
 
     def forward(self, tokens: Tokens) -> Image:

@@ -31,7 +31,10 @@ class TokenDecoderConfig:
 
     def __post_init__(self) -> None:
         if self.dim % 6 or self.dim % self.heads:
-            raise ConfigError(f"a width of {self.dim} must be a multiple of 6 and of the {self.heads} heads", fix="change dim or heads")
+            raise ConfigError(
+                f"a width of {self.dim} must be a multiple of 6 and of the {self.heads} heads",
+                fix="change dim or heads",
+            )
 
 
 class TokenDecoder(nn.Module):
@@ -43,6 +46,8 @@ class TokenDecoder(nn.Module):
         outputs: Values per voxel: input channels when reconstructing, labels when segmenting.
         kernel: How attention is computed.
     """
+
+    positions: Tensor
 
     def __init__(self, encoder: ViTConfig, config: TokenDecoderConfig, outputs: int, kernel: AttentionKernel) -> None:
         super().__init__()

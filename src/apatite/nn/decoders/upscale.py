@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from apatite.core.errors import ConfigError
 from apatite.core.types import Edges, Image, Tokens
+from apatite.nn.decoders.prior import start_rare
 from apatite.nn.vit import ViTConfig
 
 NARROWEST = 16
@@ -45,7 +46,10 @@ class UpscaleDecoder(nn.Module):
     def __init__(self, encoder: ViTConfig, config: UpscaleConfig, labels: int) -> None:
         super().__init__()
         if any(edge & (edge - 1) for edge in encoder.patch):
-            raise ConfigError(f"the Upscale decoder doubles, so patch edges {encoder.patch} must be powers of two", fix="use 2, 4, 8 or 16")
+            raise ConfigError(
+                f"the Upscale decoder doubles, so patch edges {encoder.patch} must be powers of two",
+                fix="use 2, 4, 8 or 16",
+            )
         self.tokens = encoder.tokens
         self.factors = doubling_plan(encoder.patch)
         width = config.first_dim or max(NARROWEST, encoder.dim // 2)
@@ -61,6 +65,7 @@ class UpscaleDecoder(nn.Module):
             )
             incoming, width = width, max(NARROWEST, width // 2)
         self.head = nn.Conv3d(incoming, labels, 1)
+        start_rare(self.head)
 
     def forward(self, tokens: Tokens) -> Image:
         """Logits `batch labels depth height width`."""

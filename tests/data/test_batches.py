@@ -1,0 +1,176 @@
+"""The batch of a step depends on the step alone; a crop holds what it was asked to hold."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from apatite.core.errors import ConfigError, DataError
+from apatite.core.rng import generator
+from apatite.data.batches import Batch, Batches, RegionSource, VolumeSource
+
+CROP = (3, 4, 5)
+
+
+@pytest.fixture
+def regions() -> RegionSource:
+    """Seven regions whose voxels all say which case they are, and label fractions that say case and label."""
+    images = np.broadcast_to(np.arange(7, dtype=np.int16)[:, None, None, None], (7, 2, 3, 4)).copy()
+    fractions = np.zeros((7, 2, 2, 3, 4), np.uint8)
+    fractions[:, 0], fractions[:, 1] = 255, 51
+    fractions *= (np.arange(7) != 3)[:, None, None, None, None]
+    is_annotated = np.array([[True, case % 2 == 0] for case in range(7)])
+    return RegionSource(images, fractions, [f"c{case}" for case in range(7)], is_annotated)
+
+
+def volumes(foreground_share: float = 0.7, labelled: bool = True) -> VolumeSource:
+    """Two volumes of unequal edges; each voxel holds its own flat index. Label 2 is one far voxel, label 1 a box."""
+    shapes = [(6, 9, 11), (5, 8, 13)]
+    images = [np.arange(np.prod(shape)).reshape(shape).astype(np.int16) for shape in shapes]
+    labels = [np.zeros(shape, np.uint8) for shape in shapes]
+    labels[0][5, 0, 10] = 2
+    labels[1][1:3, 2:4, 3:6] = 1
+    labels[1][0, 7, 12] = 2
+    is_annotated = np.array([[True, True], [True, False]])
+    return VolumeSource(images, labels if labelled else [None, None], ["a", "b"], is_annotated, CROP, foreground_share)
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    same = one.case_ids == other.case_ids and torch.equal(one.images_hu, other.images_hu)
+    for name in ("targets", "is_annotated"):
+        first, second = getattr(one, name), getattr(other, name)
+        same &= (first is None and second is None) or torch.equal(first, second)
+    return same
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_step_is_the_same_batch_in_any_order_and_in_any_process(labelled):
+    first = Batches(volumes(), [0, 1], 3, seed=5, labelled=labelled)
+    forwards = [first(step) for step in range(6)]
+    again = Batches(volumes(), [0, 1], 3, seed=5, labelled=labelled)
+    for step in (4, 0, 5, 2, 4):
+        assert equal(again(step), forwards[step]), step
+    other = Batches(volumes(), [0, 1], 3, seed=6, labelled=labelled)
+    assert not all(equal(other(step), forwards[step]) for step in range(6))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 10])
+def test_every_epoch_is_a_permutation_and_each_its_own(regions, batch):
+    chosen = [0, 2, 3, 5, 6]
+    draw = Batches(regions, chosen, batch, seed=1, labelled=False)
+    seen = [case_id for step in range(70 // batch) for case_id in draw(step).case_ids]
+    epochs = [tuple(seen[start : start + 5]) for start in range(0, len(seen) - 4, 5)]
+    assert len(epochs) >= 13
+    assert all(sorted(epoch) == [f"c{case}" for case in chosen] for epoch in epochs)
+    assert len(set(epochs)) > 8
+
+
+def test_the_order_does_not_depend_on_the_batch(regions):
+    ones, threes = (Batches(regions, range(7), batch, 1, labelled=False) for batch in (1, 3))
+    assert [threes(step).case_ids[b] for step in range(5) for b in range(3)] == [
+        ones(step).case_ids[0] for step in range(15)
+    ]
+
+
+def test_image_target_and_annotation_belong_to_the_case_that_is_named(regions):
+    batch = Batches(regions, range(7), 7, seed=2, labelled=True)(0)
+    assert batch.images_hu.shape == (7, 1, 2, 3, 4)
+    assert batch.targets is not None
+    assert batch.is_annotated is not None
+    for sample, case_id in enumerate(batch.case_ids):
+        case = int(case_id[1:])
+        assert (batch.images_hu[sample] == case).all()
+        wanted = [0.0, 0.0] if case == 3 else [1.0, 0.2]
+        assert batch.targets[sample].amax(dim=(1, 2, 3)).tolist() == pytest.approx(wanted)
+        assert batch.targets[sample].amin(dim=(1, 2, 3)).tolist() == pytest.approx(wanted)
+        assert batch.is_annotated[sample].tolist() == [True, case % 2 == 0]
+
+
+def test_without_labels_nothing_is_said_about_them(regions):
+    batch = Batches(regions, range(7), 2, seed=2, labelled=False)(0)
+    assert batch.targets is None
+    assert batch.is_annotated is None
+
+
+def test_samples_of_a_step_are_cropped_independently():
+    batch = Batches(volumes(), [0], 6, seed=0, labelled=False)(0)
+    assert len({int(image[0, 0, 0, 0]) for image in batch.images_hu}) > 3
+
+
+def test_a_crop_shows_image_and_label_of_the_same_place():
+    source = volumes()
+    for number in range(40):
+        image, target = source.crop(1, generator(0, number), labelled=True)
+        assert image.shape == CROP
+        assert target is not None
+        start = np.unravel_index(int(image[0, 0, 0]), source.images[1].shape)
+        place = tuple(slice(s, s + edge) for s, edge in zip(start, CROP, strict=True))
+        np.testing.assert_array_equal(image, source.images[1][place])
+        label = source.labels[1]
+        assert label is not None
+        np.testing.assert_array_equal(target[0], label[place] == 1)
+        np.testing.assert_array_equal(target[1], label[place] == 2)
+
+
+def test_foreground_crops_hold_an_annotated_label_at_every_place_of_the_crop():
+    """Always centred on it, a network would learn that calcium lies in the middle."""
+    source = volumes(foreground_share=1.0)
+    offsets = Counter()
+    for number in range(300):
+        _, target = source.crop(1, generator(3, number), labelled=True)
+        assert target is not None
+        assert target[0].any(), "label 2 was not looked for in case b, so label 1 must be in the crop"
+        offsets[tuple(np.argwhere(target[0])[0].tolist())] += 1
+    # First labelled voxel at (1, 2, 3) of (5, 8, 13): starts 0…1 × 0…2 × 0…3 and more, where the box is cut.
+    assert len(offsets) > 10
+    assert max(offsets.values()) < 150
+
+
+def test_a_rare_label_in_a_corner_is_still_reached():
+    source = volumes(foreground_share=1.0)
+    for number in range(30):
+        _, target = source.crop(0, generator(4, number), labelled=True)
+        assert target is not None
+        assert target[1].sum() == 1
+
+
+def test_the_share_of_foreground_crops():
+    source = volumes(foreground_share=0.5)
+    hits = sum(bool(source.crop(0, generator(5, number), labelled=True)[1].any()) for number in range(400))  # type: ignore[union-attr]
+    # A random crop holds the corner voxel with 1/4 · 1/6 · 1/7, so about 0.5 of all crops hold it.
+    assert 160 < hits < 245
+
+
+def test_random_crops_reach_every_start():
+    source = volumes()
+    starts = {int(source.crop(0, generator(6, number), labelled=False)[0][0, 0, 0]) for number in range(2000)}
+    assert len(starts) == 4 * 6 * 7
+
+
+@pytest.mark.parametrize("labelled_part", ["none", "one"])
+def test_a_case_without_a_label_map_has_an_empty_target_in_its_own_place(labelled_part):
+    source = volumes(foreground_share=1.0)
+    source.labels = [None, None] if labelled_part == "none" else [None, source.labels[1]]
+    batch = Batches(source, [0, 1], 4, seed=0, labelled=True)(0)
+    assert batch.targets is not None
+    for case_id, target in zip(batch.case_ids, batch.targets, strict=True):
+        assert bool(target.any()) == (labelled_part == "one" and case_id == "b")
+
+
+def test_a_volume_smaller_than_the_crop_is_named():
+    with pytest.raises(DataError, match="b: the volume"):
+        VolumeSource(
+            [np.zeros((4, 4, 5), np.int16), np.zeros((3, 3, 9), np.int16)],
+            [None, None],
+            ["a", "b"],
+            np.ones((2, 1), bool),
+            CROP,
+        )
+
+
+def test_no_case_and_no_sample_are_refused(regions):
+    with pytest.raises(DataError, match="EMPTY_SPLIT"):
+        Batches(regions, [], 2, seed=0, labelled=False)
+    with pytest.raises(ConfigError, match="batch of 0"):
+        Batches(regions, [0], 0, seed=0, labelled=False)

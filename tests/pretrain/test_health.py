@@ -1,0 +1,148 @@
+"""Baselines that need no learning, and the rank of features, against values known by hand."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from apatite.data.hiding import hide_randomly
+from apatite.losses.reconstruction import normalise_patches
+from apatite.nn.attention import AttentionKernel
+from apatite.nn.decoders.tokens import TokenDecoderConfig
+from apatite.nn.patches import patchify, place_tokens, take_tokens, unpatchify
+from apatite.nn.vit import ViTConfig
+from apatite.pretrain.health import (
+    effective_rank,
+    interpolate_hidden,
+    reconstruction_health,
+    reconstruction_pictures,
+)
+from apatite.pretrain.terms import Pass, ReconstructHidden
+
+CONFIG = ViTConfig(crop=(8, 12, 20), patch=(2, 3, 5), dim=12, depth=1, heads=2, windows_hu=((0.0, 1.0),))
+
+
+def looked(image: torch.Tensor, config: ViTConfig = CONFIG, ratio: float = 0.8, seed: int = 0) -> Pass:
+    """What is visible of an image in network units, without a network."""
+    visible, hidden = hide_randomly(seed, 0, len(image), config.num_tokens, ratio)
+    patches = patchify(image, config.patch)
+    return Pass(patches=patches, tokens=torch.zeros(len(image), visible.shape[1], 12), visible=visible, hidden=hidden)
+
+
+def smooth_image(samples: int = 2, channels: int = 1) -> torch.Tensor:
+    d, h, w = torch.meshgrid(*(torch.arange(float(edge)) for edge in CONFIG.crop), indexing="ij")
+    waves = [torch.sin(d / 5 + n) + torch.cos(h / 6) + torch.sin(w / 9 + n) for n in range(samples)]
+    return torch.stack(waves)[:, None].repeat(1, channels, 1, 1, 1)
+
+
+def test_a_constant_image_is_interpolated_exactly():
+    image = torch.full((2, 1, *CONFIG.crop), 0.37)
+    torch.testing.assert_close(interpolate_hidden(looked(image), CONFIG), image, rtol=1e-5, atol=1e-6)
+
+
+def test_hidden_voxels_do_not_leak_into_the_interpolation():
+    seen = looked(smooth_image())
+    spoiled = torch.randn_like(take_tokens(seen.patches, seen.hidden)) * 100
+    other = replace(seen, patches=place_tokens(seen.patches, spoiled, seen.hidden))
+    assert torch.equal(interpolate_hidden(other, CONFIG), interpolate_hidden(seen, CONFIG))
+
+
+def test_visible_voxels_stay_and_hidden_ones_come_close_on_a_smooth_image():
+    image = smooth_image()
+    seen = looked(image, ratio=0.5)
+    filled = interpolate_hidden(seen, CONFIG)
+    rows = patchify(filled, CONFIG.patch)
+    assert torch.equal(take_tokens(rows, seen.visible), take_tokens(seen.patches, seen.visible))
+    error = (take_tokens(rows, seen.hidden) - take_tokens(seen.patches, seen.hidden)).square().mean()
+    assert error < 0.1 * image.var()
+
+
+@pytest.mark.parametrize("place", [0, 63, 37])
+def test_one_visible_patch_fills_everything(place):
+    seen = looked(smooth_image(1))
+    rest = [token for token in range(64) if token != place]
+    seen = replace(seen, visible=torch.tensor([[place]]), hidden=torch.tensor([rest]))
+    filled = interpolate_hidden(seen, CONFIG)
+    patch = take_tokens(seen.patches, seen.visible)
+    assert torch.isfinite(filled).all()
+    assert patch.min() - 1e-4 <= filled.min()
+    assert filled.max() <= patch.max() + 1e-4
+
+
+def test_a_large_crop_with_one_visible_patch_ends():
+    config = replace(CONFIG, crop=(64, 64, 64), patch=(1, 1, 1))
+    image = torch.rand(1, 1, 64, 64, 64)
+    patches = patchify(image, config.patch)
+    seen = Pass(
+        patches=patches,
+        tokens=torch.zeros(1, 1, 12),
+        visible=torch.tensor([[0]]),
+        hidden=torch.arange(1, 64**3)[None],
+    )
+    torch.testing.assert_close(interpolate_hidden(seen, config), image[0, 0, 0, 0, 0].expand(1, 1, 64, 64, 64))
+
+
+def test_baselines_on_the_normalised_target(task, batch):
+    seen = task.look(batch, 0)
+    config = task.encoder.config
+    found = reconstruction_health(task.terms["reconstruct_hidden"], seen, config)
+    assert found.error == pytest.approx(task.losses(batch, 0)["reconstruct_hidden"].item(), rel=1e-5)
+    # Zero against 30 voxels of unit unbiased variance: 29/30. A window that clips a patch flat would lower it.
+    target = normalise_patches(take_tokens(seen.patches, seen.hidden), 2)
+    assert found.patch_mean_error == pytest.approx(target.square().mean().item(), rel=1e-5)
+    assert 0.9 < found.patch_mean_error <= 29 / 30 + 1e-6
+    # On noise an interpolation knows nothing, and must not look worse than the mean for it.
+    assert 0.95 * found.patch_mean_error < found.interpolation_error <= found.patch_mean_error
+
+
+def test_interpolation_beats_the_mean_where_the_image_is_smooth_and_is_as_good_as_it_can_be():
+    seen = looked(smooth_image(), ratio=0.5)
+    term = ReconstructHidden(CONFIG, TokenDecoderConfig(dim=12, depth=1, heads=2), AttentionKernel())
+    found = reconstruction_health(term, seen, CONFIG)
+    assert found.interpolation_error < 0.6 * found.patch_mean_error
+    target = normalise_patches(take_tokens(seen.patches, seen.hidden), 1)
+    guess = normalise_patches(take_tokens(patchify(interpolate_hidden(seen, CONFIG), CONFIG.patch), seen.hidden), 1)
+    tried = [(factor * guess - target).square().mean().item() for factor in torch.linspace(0, 1.5, 31)]
+    assert min(tried) >= found.interpolation_error - 1e-6
+    assert min(tried) == pytest.approx(found.interpolation_error, rel=5e-3)
+
+
+@pytest.mark.parametrize("dim", [2, 7, 20])
+def test_rank_of_an_identity_covariance_is_the_width(dim):
+    features = torch.cat([torch.eye(dim), -torch.eye(dim)]) * 3 + 100
+    assert effective_rank(features) == pytest.approx(dim, rel=1e-4)
+
+
+def test_rank_of_one_direction_is_one():
+    torch.manual_seed(0)
+    assert effective_rank(torch.randn(50, 1) * torch.randn(1, 9) + 5) == pytest.approx(1, abs=1e-3)
+
+
+def test_rank_of_two_unequal_directions_by_hand():
+    """Singular values 3 and 1: shares 3/4 and 1/4, so exp(3/4·ln(4/3) + 1/4·ln 4) = 4 / 3^0.75."""
+    features = torch.zeros(4, 5)
+    features[0, 0], features[1, 0], features[2, 3], features[3, 3] = 3, -3, 1, -1
+    assert effective_rank(features) == pytest.approx(4 / 3**0.75, rel=1e-6)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-7])
+def test_collapsed_features_have_rank_one(noise):
+    """Equal up to rounding: the rounding spans every direction, and must not be taken for richness."""
+    torch.manual_seed(0)
+    features = torch.randn(1, 32).repeat(200, 1)
+    assert effective_rank(features + noise * torch.randn_like(features)) == pytest.approx(1)
+
+
+def test_pictures_show_what_was_seen_and_only_the_pattern_is_the_networks(task, batch):
+    seen, config = task.look(batch, 0), task.encoder.config
+    term = task.terms["reconstruct_hidden"]
+    original, visible, made = (
+        patchify(picture, config.patch) for picture in reconstruction_pictures(term, seen, config)
+    )
+    torch.testing.assert_close(unpatchify(original, config.tokens, config.patch), task.encoder.windows(batch.images_hu))
+    assert torch.isnan(take_tokens(visible, seen.hidden)).all()
+    assert torch.equal(take_tokens(visible, seen.visible), take_tokens(seen.patches, seen.visible))
+    assert torch.equal(take_tokens(made, seen.visible), take_tokens(seen.patches, seen.visible))
+    drawn, true = (take_tokens(rows, seen.hidden).unflatten(2, (30, 2)) for rows in (made, seen.patches))
+    pattern = (drawn - true.mean(2, keepdim=True)) / torch.sqrt(true.var(2, keepdim=True) + 1e-6)
+    torch.testing.assert_close(pattern.flatten(2), term.predict(seen), rtol=1e-3, atol=1e-4)
