@@ -18,7 +18,7 @@ from apatite.engine.weights import weights_of
 from apatite.io.manifest import Case, Manifest, write_manifest
 from apatite.io.model_card import InputSpec, ModelCard, Provenance
 from apatite.io.model_package import write_package
-from apatite.io.nifti import write_label, write_scan
+from apatite.io.nifti import viewer_grid, write_label, write_scan
 from apatite.io.store import Prepared
 from apatite.nn.decoders.registry import DecoderConfig
 from apatite.nn.decoders.tokens import TokenDecoderConfig
@@ -63,6 +63,11 @@ def head_stack(number: int) -> SliceStack:
     )
 
 
+def centre_of(stack: SliceStack) -> tuple[float, float, float]:
+    x, y, z = np.round(viewer_grid(stack).centre_ras_mm + np.array([0.3, -0.4, 0.2]), 2).tolist()
+    return x, y, z
+
+
 def head_scan(number: int) -> tuple[Scan, np.ndarray]:
     """A head with one calcification, whose soft rim is what a threshold has to decide about; and its annotation."""
     stack, draw = head_stack(number), generator(11, "head", number)
@@ -100,6 +105,7 @@ def head_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
                 vendor=("A", "B", "C")[number % 3],
                 kernel_class=("soft", "bone")[number % 2],
                 slice_thickness_mm=float(scan.stack.thickness_mm[0]),
+                region_centre_ras_mm=None if split == "pretrain" else centre_of(scan.stack),
             )
         )
     manifest = Manifest(root=folder, cases=tuple(cases), label_names={1: "calcium"})

@@ -98,6 +98,11 @@ def test_samples_of_a_step_are_cropped_independently():
     assert len({int(image[0, 0, 0, 0]) for image in batch.images_hu}) > 3
 
 
+def test_a_case_is_cropped_anew_at_every_step():
+    draw = Batches(volumes(), [0], 1, seed=0, labelled=False)
+    assert len({int(draw(step).images_hu[0, 0, 0, 0, 0]) for step in range(8)}) > 4
+
+
 def test_a_crop_shows_image_and_label_of_the_same_place():
     source = volumes()
     for number in range(40):

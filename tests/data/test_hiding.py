@@ -34,7 +34,9 @@ def test_every_patch_is_hidden_equally_often():
     assert counts.max() < 590
 
 
-@pytest.mark.parametrize(("num_tokens", "ratio", "visible"), [(576, 0.9, 57), (4608, 0.9, 460), (1000, 0.9, 100), (100, 0.75, 25)])
+@pytest.mark.parametrize(
+    ("num_tokens", "ratio", "visible"), [(576, 0.9, 57), (4608, 0.9, 460), (1000, 0.9, 100), (100, 0.75, 25)]
+)
 def test_number_of_visible_tokens(num_tokens, ratio, visible):
     assert num_visible(num_tokens, ratio) == visible
 

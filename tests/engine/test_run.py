@@ -143,6 +143,20 @@ def test_the_last_step_is_checked_saved_and_journalled_whatever_the_pace(start, 
     assert run.folder.best.exists()
 
 
+def test_every_check_is_journalled_also_one_without_a_score(start, draw_batches):
+    run = start("run", Pace(save_every_s=1e9, check_every=5, journal_every=4))
+    for _ in run.rows(draw_batches, lambda done: {"rank": float(done)}):
+        pass
+    assert [(row["step"], row.get("rank")) for row in run.journal.rows()] == [
+        (3, None),
+        (4, 5.0),
+        (7, None),
+        (9, 10.0),
+        (11, 12.0),
+    ]
+    assert not run.folder.best.exists()
+
+
 def test_without_a_check_the_last_weights_stay(start, draw_batches):
     run = start("run")
     for _ in run.rows(draw_batches):

@@ -54,5 +54,7 @@ def test_gradient_against_finite_differences(loss):
     leaf = logits.clone().requires_grad_()
     loss(leaf, target, is_annotated).backward()
     step = 1e-2
-    slope = (loss(logits + step * direction, target, is_annotated) - loss(logits - step * direction, target, is_annotated)) / (2 * step)
+    slope = (
+        loss(logits + step * direction, target, is_annotated) - loss(logits - step * direction, target, is_annotated)
+    ) / (2 * step)
     assert (leaf.grad * direction).sum().item() == pytest.approx(slope.item(), rel=2e-3, abs=1e-5)

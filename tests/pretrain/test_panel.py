@@ -67,7 +67,7 @@ def test_features_and_targets_of_the_probe_lie_at_the_same_places(panel, monkeyp
     assert panel.probed.targets is not None
     # The second window runs from 0 to 300 HU.
     panel.probed = replace(panel.probed, images_hu=300 * panel.probed.targets)
-    monkeypatch.setattr(panel.task, "terms", {})
+    monkeypatch.setattr(panel.task, "terms", torch.nn.ModuleDict())
     assert panel.check(0)["probe_dice"] == 0.5
     features, targets = given[0]
     assert targets.shape == (4, 12, 128)

@@ -145,7 +145,9 @@ def test_weights_before_training_differ_only_where_pretrained(head_study, tiny, 
 @pytest.mark.parametrize("other", [{"patch": (8, 8, 8)}, {"model": "vitiac-s"}], ids=["patch", "width"])
 def test_another_architecture_is_refused_and_nothing_is_written(head_study, tiny, make_encoder, tmp_path, other):
     with pytest.raises(ModelError) as caught:
-        finetune(replace(tiny, min_coverage=1.0), head_study.prepared, tmp_path / "run", init_from=make_encoder(**other))
+        finetune(
+            replace(tiny, min_coverage=1.0), head_study.prepared, tmp_path / "run", init_from=make_encoder(**other)
+        )
     assert caught.value.code == "MODEL_SHAPE"
     assert "shape differs" in caught.value.what
     assert list(tmp_path.iterdir()) == []
@@ -219,7 +221,9 @@ def test_the_choice_of_precision_is_measured_once_and_kept(head_study, tiny, tmp
     assert (made.seconds_per_step, len(asked)) == ({"fp32, heads x16": 0.1}, 1)
     assert load(FinetuneConfig, read_yaml(tmp_path / "run" / "config.yaml")).precision == chosen
     # Weights leave without the padding of this machine.
-    shapes = {name: tuple(t.shape) for name, t in segmenter_config(tiny, head_study.open()).build().state_dict().items()}
+    shapes = {
+        name: tuple(t.shape) for name, t in segmenter_config(tiny, head_study.open()).build().state_dict().items()
+    }
     assert {name: weight.shape for name, weight in read_package(made.package).weights.items()} == shapes
 
 

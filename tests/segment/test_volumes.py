@@ -24,7 +24,7 @@ from apatite.segment.volumes import COLUMNS, NO_DOMAIN_OVERLAP, predict_all, sca
 
 def some(study, *splits):
     manifest = read_manifest(study.manifest)
-    return replace(manifest, cases=manifest.of_split(*splits)[:3])
+    return replace(manifest, cases=manifest.of_split(*splits)[1:4])
 
 
 def fit_at(threshold):
@@ -57,7 +57,7 @@ def test_files_lie_on_the_scans_own_grid(tuned, head_study, sees_hu, tmp_path):
     assert len(made.rows) == 3
     for case in manifest.cases:
         scan = read_scan(manifest.image_path(case))
-        found = predictor.predict(scan)
+        found = predictor.predict(scan, case.region_centre_ras_mm)
         image, label, probability = (
             nib.load(path)
             for path in (
@@ -84,14 +84,16 @@ def test_files_lie_on_the_scans_own_grid(tuned, head_study, sees_hu, tmp_path):
 def test_the_table(calibrated, head_study, sees_hu, tmp_path):
     manifest = some(head_study, "test")
     predictor = open_predictor(calibrated)
-    rows = {reading: predict_all(predictor, manifest, tmp_path / reading, reading).rows for reading in ("gated", "ungated")}
+    rows = {
+        reading: predict_all(predictor, manifest, tmp_path / reading, reading).rows for reading in ("gated", "ungated")
+    }
     for reading, threshold in (("gated", fit_at(0.05).threshold), ("ungated", fit_at(0.2).threshold)):
         with (tmp_path / reading / "volumes.csv").open() as file:
             read = list(csv.DictReader(file))
         assert tuple(read[0]) == COLUMNS
         for row, case in zip(read, manifest.cases, strict=True):
             scan = read_scan(manifest.image_path(case))
-            is_calcium = predictor.predict(scan).probability[0] >= threshold
+            is_calcium = predictor.predict(scan, case.region_centre_ras_mm).probability[0] >= threshold
             if reading == "gated":
                 assert (is_calcium & (scan.voxels_hu < 130)).any(), "the gate must have something to do"
                 is_calcium &= scan.voxels_hu >= 130

@@ -7,6 +7,7 @@ from typing import Any
 
 from apatite.cli.calibrate import Calibrate
 from apatite.cli.console import show
+from apatite.cli.demo import Demo
 from apatite.cli.doctor import Doctor
 from apatite.cli.evaluate import Evaluate
 from apatite.cli.finetune import Finetune
@@ -22,6 +23,7 @@ from apatite.core.errors import EXIT_INTERNAL, EXIT_USAGE, ApatiteError
 VERBS: dict[str, type] = {
     "doctor": Doctor,
     "phantom": Phantom,
+    "demo": Demo,
     "index": Index,
     "prepare": Prepare,
     "pretrain": Pretrain,

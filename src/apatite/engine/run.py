@@ -90,9 +90,10 @@ class TrainingRun:
         for row in fit(self.task, batches, self.optimizer, self.plan, first_step):
             done = int(row["step"]) + 1
             is_last = done == self.plan.steps
-            if check is not None and (is_last or done % self.pace.check_every == 0):
+            is_checked = check is not None and (is_last or done % self.pace.check_every == 0)
+            if check is not None and is_checked:
                 row |= self._check(check, done)
-            if is_last or "score" in row or done % self.pace.journal_every == 0:
+            if is_last or is_checked or done % self.pace.journal_every == 0:
                 self.journal.write(row)
             if is_last or time.monotonic() - saved_at >= self.pace.save_every_s:
                 self._save(done)

@@ -19,8 +19,8 @@ SMOOTH = 1e-5
 def soft_dice_loss(logits: Image, target: Image, is_annotated: IsAnnotated) -> Scalar:
     r"""One minus the soft Dice over the whole batch, averaged over labels.
 
-    $$L = 1 - \frac{2\sum p t + s}{\sum p + \sum t + s}$$ per label, $p = \sigma(z)$, $s = 10^{-5}$, sums over the voxels
-    of all samples in which the label was looked for.
+    $$L = 1 - \frac{2\sum p t + s}{\sum p + \sum t + s}$$ per label, $p = \sigma(z)$, $s = 10^{-5}$, sums over the
+    voxels of all samples in which the label was looked for.
 
     Args:
         logits: `batch labels depth height width`.

@@ -5,6 +5,7 @@ Small runs see far fewer samples than 800 epochs of a hospital's archive, so the
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from apatite.engine.optim import OptimConfig
@@ -26,6 +27,11 @@ def small() -> PretrainConfig:
     )
 
 
+def demo() -> PretrainConfig:
+    """As `small`, as long as the demonstration's minutes allow."""
+    return replace(small(), epochs=40, check_epochs=10)
+
+
 def openkbp() -> PretrainConfig:
     """Real head-and-neck CT on two cores: XS, crops of 64³ voxels, patches of 8."""
     return PretrainConfig(
@@ -40,4 +46,9 @@ def openkbp() -> PretrainConfig:
     )
 
 
-RECIPES: Final[dict[str, Callable[[], PretrainConfig]]] = {"jin2025": jin2025, "small": small, "openkbp": openkbp}
+RECIPES: Final[dict[str, Callable[[], PretrainConfig]]] = {
+    "jin2025": jin2025,
+    "small": small,
+    "demo": demo,
+    "openkbp": openkbp,
+}

@@ -1,6 +1,7 @@
 """Fine-tuning recipes: Python functions that return a configuration."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from apatite.data.augment import AugmentConfig
@@ -30,6 +31,11 @@ def small() -> FinetuneConfig:
     )
 
 
+def demo() -> FinetuneConfig:
+    """As `small`, as long as the demonstration's minutes allow."""
+    return replace(small(), steps=500, check_every=100)
+
+
 def openkbp() -> FinetuneConfig:
     """Real head-and-neck CT on two cores: seven organs, crops of 64³ voxels, patches of 8, Upscale decoder."""
     return FinetuneConfig(
@@ -46,4 +52,9 @@ def openkbp() -> FinetuneConfig:
     )
 
 
-RECIPES: Final[dict[str, Callable[[], FinetuneConfig]]] = {"jin2025": jin2025, "small": small, "openkbp": openkbp}
+RECIPES: Final[dict[str, Callable[[], FinetuneConfig]]] = {
+    "jin2025": jin2025,
+    "small": small,
+    "demo": demo,
+    "openkbp": openkbp,
+}

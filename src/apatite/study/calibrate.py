@@ -4,7 +4,7 @@ Volumes are counted on the original slices, gated by 130 HU and ungated, and a t
 a model that is read with the gate needs another threshold than one read without.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,37 +48,66 @@ class CalibrateConfig:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Curves:
-    """Volumes of one label in one reading, at every threshold and by the reference."""
+class Curves:
+    """Volumes of one label in one reading on development cases, at every threshold and by the reference.
+
+    Attributes:
+        curves_mm3: `cases thresholds`, at `calibrate.threshold.THRESHOLDS`.
+        reference_mm3: One per case.
+        patients: One per case.
+    """
 
     curves_mm3: np.ndarray
     reference_mm3: np.ndarray
     patients: list[str]
 
+    @property
+    def error_mm3(self) -> np.ndarray:
+        """Mean |ΔV| at every threshold."""
+        return np.abs(self.curves_mm3 - self.reference_mm3[:, None]).mean(axis=0)
+
     @classmethod
-    def of(cls, entries: Sequence[tuple[np.ndarray, float, str]]) -> "_Curves":
+    def of(cls, entries: Sequence[tuple[np.ndarray, float, str]]) -> "Curves":
+        """Collect the cases' curves, references and patients."""
         return cls(
             curves_mm3=np.stack([curve for curve, _, _ in entries]),
             reference_mm3=np.array([reference for _, reference, _ in entries]),
             patients=[patient for _, _, patient in entries],
         )
 
-    def without_empty(self) -> "_Curves":
+    def without_empty(self) -> "Curves":
+        """Only the cases in which the reference marks something."""
         rows = np.flatnonzero(self.reference_mm3 > 0)
-        return _Curves(
+        return Curves(
             curves_mm3=self.curves_mm3[rows],
             reference_mm3=self.reference_mm3[rows],
             patients=[self.patients[row] for row in rows],
         )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Development:
+    """What a model says of the development cases.
+
+    Attributes:
+        curves: By label value and reading.
+        two_voxels_mm3: Median volume of two original voxels.
+        label_names: Of the data.
+        num_cases: Development cases.
+        domains: Where those come from.
+    """
+
+    curves: Mapping[tuple[int, str], Curves]
+    two_voxels_mm3: float
+    label_names: Mapping[int, str]
+    num_cases: int
+    domains: list[str]
+
+
 def calibrate(
     predictor: Predictor, manifest: Manifest, cases: Sequence[Case], config: CalibrateConfig, watch: Watch = unwatched
 ) -> Calibration:
-    """Calibrate a model on development cases.
-
-    A label with too few cases gets no threshold of its own (it is read at 0.5), and with too few detectable volumes
-    there are no burden groups.
+    """Calibrate a model on development cases: `measure`, then `choose`.
 
     Args:
         predictor: The model.
@@ -89,6 +118,15 @@ def calibrate(
 
     Raises:
         DataError: there are too few cases for every label (`TOO_FEW_CASES`), or one cannot be read.
+    """
+    return choose(measure(predictor, manifest, cases, watch), config)
+
+
+def measure(predictor: Predictor, manifest: Manifest, cases: Sequence[Case], watch: Watch = unwatched) -> Development:
+    """Volumes of the development cases at every threshold, gated and ungated.
+
+    Raises:
+        DataError: there is no case (`EMPTY_SPLIT`), or one cannot be read.
     """
     if not cases:
         raise DataError(
@@ -107,25 +145,41 @@ def calibrate(
                 for reading in readings_of(names):
                     curve = _curve(found, plane, label, gate_of(label, reading, names))
                     rows.setdefault((label, reading), []).append(curve)
+    return Development(
+        curves={key: Curves.of(entries) for key, entries in rows.items()},
+        two_voxels_mm3=float(np.median(two_voxels_mm3)),
+        label_names=names,
+        num_cases=len(cases),
+        domains=sorted({case.domain for case in cases}),
+    )
+
+
+def choose(development: Development, config: CalibrateConfig) -> Calibration:
+    """Choose a threshold for each label and reading, and freeze the burden groups.
+
+    A label with too few cases gets no threshold of its own (it is read at 0.5), and with too few detectable volumes
+    there are no burden groups.
+
+    Raises:
+        DataError: there are too few cases for every label (`TOO_FEW_CASES`).
+    """
     fits: dict[int, dict[str, ThresholdFit]] = {}
     burden: dict[str, BurdenCuts] = {}
-    for (label, reading), entries in rows.items():
-        curves = _Curves.of(entries)
+    for (label, reading), curves in development.curves.items():
         fit = _fit(curves, config)
         if fit is None:
             continue
         fits.setdefault(label, {})[reading] = fit
-        cuts = _burden(curves, fit, float(np.median(two_voxels_mm3))) if label == calcium_label(names) else None
-        burden |= {} if cuts is None else {reading: cuts}
+        if label == calcium_label(development.label_names):
+            cuts = _burden(curves, fit, development.two_voxels_mm3)
+            burden |= {} if cuts is None else {reading: cuts}
     if not fits:
         raise DataError(
-            f"{len(cases)} development cases are too few for a threshold of any label",
-            where=str(manifest.root),
+            f"{development.num_cases} development cases are too few for a threshold of any label",
             fix=f"annotate each label in at least {MIN_CASES} development cases, or keep the empty ones",
             code=TOO_FEW,
         )
-    domains = sorted({case.domain for case in cases})
-    return Calibration(fits=fits, burden=burden, num_cases=len(cases), domains=domains)
+    return Calibration(fits=fits, burden=burden, num_cases=development.num_cases, domains=development.domains)
 
 
 def _curve(found: PredictedCase, plane: int, label: int, gate: float | None) -> tuple[np.ndarray, float, str]:
@@ -139,7 +193,7 @@ def _curve(found: PredictedCase, plane: int, label: int, gate: float | None) -> 
     return curve, float(reference), found.case.patient_id
 
 
-def _fit(curves: _Curves, config: CalibrateConfig) -> ThresholdFit | None:
+def _fit(curves: Curves, config: CalibrateConfig) -> ThresholdFit | None:
     """The threshold of one label in one reading; `None` with too few cases."""
     used = curves.without_empty() if config.drop_empty_cases else curves
     if len(used.patients) < MIN_CASES:
@@ -149,7 +203,7 @@ def _fit(curves: _Curves, config: CalibrateConfig) -> ThresholdFit | None:
     )
 
 
-def _burden(curves: _Curves, fit: ThresholdFit, two_voxels_mm3: float) -> BurdenCuts | None:
+def _burden(curves: Curves, fit: ThresholdFit, two_voxels_mm3: float) -> BurdenCuts | None:
     """Frozen groups; `None` where too few development volumes are detectable."""
     at = int(np.argmin(np.abs(THRESHOLDS - fit.threshold)))
     false_mm3 = curves.curves_mm3[curves.reference_mm3 == 0, at]

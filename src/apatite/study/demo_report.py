@@ -158,8 +158,8 @@ def _reconstructions(regions: Sequence[Reconstruction]) -> tuple[Picture, ...]:
     if not regions:
         return ()
     caption = (
-        "Middle slice of regions that took no part in training. Grey patches were hidden from the encoder; the decoder "
-        "fills them in from the visible ones."
+        "Middle slice of regions of the pre-training split. Grey patches were hidden from the encoder; the decoder "
+        "draws their pattern from the visible ones, and each patch gets its own mean and spread back for the picture."
     )
     return (reconstruction_figure(regions, caption=caption),)
 
