@@ -56,6 +56,9 @@ def test_a_step_is_the_same_in_any_order_and_another_seed_is_not():
     for step in (3, 1, 3, 0):
         assert torch.equal(again(step).images_hu, forwards[step])
     assert not torch.equal(Augmented(make, config, seed=2)(0).images_hu, forwards[0])
+    # The same batch at another step is augmented anew.
+    constant = Augmented(lambda _: make(0), config, seed=1)
+    assert not torch.equal(constant(1).images_hu, constant(0).images_hu)
 
 
 def test_the_identity_and_unlabelled_batches_pass_through():

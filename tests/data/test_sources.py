@@ -19,14 +19,17 @@ SHAPE = (4, 6, 8)
 
 
 def cohort(folder: Path) -> Manifest:
-    """Three cases at a HU of their own; label 2 is a slab. Case c1 has no label file, c2 only label 2 annotated."""
+    """Three cases at a HU of their own; label 2 is a slab, thicker in later ones.
+
+    Case c1 has no label file, c2 only label 2 annotated.
+    """
     folder.mkdir()
     cases = []
     for number in range(3):
         voxels = np.full((16, 14, 10), 100 * number, np.int16)
         voxels[0, 0, 0] = number  # no two images have the same bytes
         label = np.zeros(voxels.shape, np.uint8)
-        label[:, :, 4:6] = 2
+        label[:, :, 4 : 6 + number] = 2
         nib.save(nib.Nifti1Image(voxels, np.eye(4)), folder / f"i{number}.nii.gz")
         nib.save(nib.Nifti1Image(label, np.eye(4)), folder / f"l{number}.nii.gz")
         cases.append(
@@ -69,6 +72,7 @@ def test_regions_in_the_asked_order(region):
         assert target is not None
         assert target.shape == (2, *SHAPE)
         assert 0 < target[0].mean() < 1
+        assert target[0].mean() == pytest.approx(region.fractions[number, 0].mean() / 255)
         assert not target[1].any()
 
 

@@ -119,6 +119,15 @@ def test_another_seed_draws_other_dropout(make, plan, draw_batches):
     assert runs[0] != runs[1]
 
 
+def test_every_step_draws_its_own_dropout(make, plan, draw_batches):
+    task, optimizer = make()
+    dropped = []
+    task.net[1].register_forward_hook(lambda module, given, made: dropped.append((made == 0).flatten().tolist()))
+    for _ in fit(task, draw_batches, optimizer, plan):
+        pass
+    assert len({tuple(pattern) for pattern in dropped}) > 8
+
+
 def test_losses_are_computed_in_the_plans_format(make, plan, draw_batches):
     task, optimizer = make()
     formats = []

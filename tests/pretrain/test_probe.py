@@ -47,6 +47,12 @@ def test_each_half_judges_the_other():
     assert probe_dice(features, targets) < 0.45
 
 
+def test_which_half_comes_first_does_not_matter():
+    features, targets = separable(cases=4, tokens=30)
+    swapped = torch.tensor([2, 3, 0, 1])
+    assert probe_dice(features[swapped], targets[swapped]) == probe_dice(features, targets)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.01, 0.002])
 def test_rare_foreground_has_a_threshold(share):
     torch.manual_seed(0)

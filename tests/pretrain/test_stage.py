@@ -289,8 +289,18 @@ def test_the_layers_of_the_encoder_may_decay_but_never_rise(config, prepared_fol
     config = replace(config, optim=replace(config.optim, layer_decay=0.5))
     task = stage._task(config, stage.encoder_config(config, Prepared.open(prepared_folder)), Precision())
     run = stage._run(RunFolder(path=tmp_path), task, config, 7)
-    # Six blocks of XS, the embedding below, all else above.
-    assert {group["lr_scale"] for group in run.optimizer.param_groups} == {0.5**n for n in range(8)}
+    # The blocks, the embedding below, all else above.
+    depth = task.encoder.config.depth
+    assert {group["lr_scale"] for group in run.optimizer.param_groups} == {0.5**n for n in range(depth + 2)}
+
+
+@pytest.mark.parametrize(("cases", "steps", "check_every"), [(7, 11, 3), (6, 9, 3), (1, 2, 1)])
+def test_epochs_are_counted_in_steps(config, prepared_folder, tmp_path, cases, steps, check_every):
+    """Three epochs in batches of two, the last one begun where the cases do not come out even."""
+    config = replace(config, batch=2)
+    task = stage._task(config, stage.encoder_config(config, Prepared.open(prepared_folder)), Precision())
+    run = stage._run(RunFolder(path=tmp_path), task, config, cases)
+    assert (run.plan.steps, run.pace.check_every) == (steps, check_every)
 
 
 READ_BACK = """

@@ -12,7 +12,7 @@ from apatite.core.errors import DataError
 from apatite.io.manifest import read_manifest
 from apatite.io.model_package import copy_calibrated, read_package
 from apatite.segment.predict import open_predictor
-from apatite.study.calibrate import CalibrateConfig, _curve, calibrate
+from apatite.study.calibrate import CalibrateConfig, _curve, calibrate, measure
 from apatite.study.cases import predict_cases
 
 QUICK = CalibrateConfig(resamples=50)
@@ -30,7 +30,11 @@ def development(study):
 
 def test_the_curve_is_a_count_on_the_original_slices(predictor, head_study):
     manifest, cases = development(head_study)
-    for found in predict_cases(predictor, manifest, cases[1:4], "looking"):
+    for seen in predict_cases(predictor, manifest, cases[1:4], "looking"):
+        # As if the region ended in the middle of the calcium: neither side counts what lies beyond.
+        is_counted = seen.prediction.is_counted.copy()
+        is_counted[..., int(np.argwhere(seen.reference)[:, 2].mean()) :] = False
+        found = replace(seen, prediction=replace(seen.prediction, is_counted=is_counted))
         counted, hu, stack = found.prediction.is_counted, found.scan.voxels_hu, found.scan.stack
         for gate in (None, 130.0):
             curve, reference, patient = _curve(found, 0, 1, gate)
@@ -81,7 +85,8 @@ def test_too_few_cases(predictor, head_study):
     manifest, cases = development(head_study)
     with pytest.raises(DataError) as caught:
         calibrate(predictor, manifest, cases[:4], QUICK)
-    assert (caught.value.code, caught.value.where) == ("TOO_FEW_CASES", str(manifest.root))
+    assert caught.value.code == "TOO_FEW_CASES"
+    assert caught.value.fix
     with pytest.raises(DataError) as caught:
         calibrate(predictor, manifest, (), QUICK)
     assert caught.value.code == "EMPTY_SPLIT"
@@ -99,14 +104,17 @@ def both_planes(predict_on_grid):
     return lambda volume: np.repeat(predict_on_grid(volume), 2, axis=0)
 
 
-def test_organs_beside_calcium_have_the_same_threshold_in_both_readings(predictor, head_study):
+def test_only_calcium_is_gated(predictor, head_study):
     manifest, cases = development(head_study)
     names = {1: "liver", 2: "calcium"}
     predictor.card = replace(predictor.card, label_names=names)
     predictor.predict_on_grid = both_planes(predictor.predict_on_grid)
+    curves = measure(predictor, replace(manifest, label_names=names), cases).curves
+    np.testing.assert_array_equal(curves[1, "gated"].curves_mm3, curves[1, "ungated"].curves_mm3)
+    lowest = {reading: curves[2, reading].curves_mm3[:, 0].sum() for reading in ("gated", "ungated")}
+    assert lowest["gated"] < lowest["ungated"]
     found = calibrate(predictor, replace(manifest, label_names=names), cases, QUICK)
     assert found.fits[1]["gated"] == found.fits[1]["ungated"]
-    assert found.fits[2]["gated"] != found.fits[2]["ungated"]
 
 
 def test_without_detectable_volumes_there_are_no_groups(predictor, head_study):

@@ -36,7 +36,7 @@ def test_end_to_end(tuned, calibrated, head_study, tmp_path):
     before = len(RunFolder(path=tuned).read_looks())
     made = evaluate_models([tuned / "model", calibrated], head_study.open(), out, intervals=QUICK)
     names = ["tuned", "better", "better + calibrated"]
-    rows = list(csv.DictReader((out / "cases.csv").open()))
+    rows = list(csv.DictReader((out / "cases.csv").read_text().splitlines()))
     assert {row["case_id"] for row in rows} == {f"head-{number}" for number in range(16, 23)}
     assert len(rows) == 3 * 7 * 2
     summary = json.loads((out / "summary.json").read_text())
@@ -97,7 +97,7 @@ def test_organs_have_no_gate_and_no_groups(body_study, tiny, tmp_path, sees_hu):
 
     finetune(replace(tiny, crop=(8, 16, 24), steps=1), body_study.prepared, tmp_path / "organs")
     made = evaluate_models([tmp_path / "organs"], Prepared.open(body_study.prepared), tmp_path / "out", intervals=QUICK)
-    rows = list(csv.DictReader((tmp_path / "out" / "cases.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out" / "cases.csv").read_text().splitlines()))
     assert [(row["case_id"], row["label"], row["hu_gate"]) for row in rows] == [
         ("body-10", "2", ""),
         ("body-10", "5", ""),

@@ -64,6 +64,10 @@ def committed_folder(folder: Path) -> Iterator[Path]:
                 _sync(entry)
             part.rename(folder)
             _sync(folder.parent)
+        except StorageError as error:
+            # The temporary folder is gone by the time this is read.
+            error.where = error.where.replace(str(part), str(folder))
+            raise
         finally:
             if part.exists():
                 shutil.rmtree(part)

@@ -21,6 +21,8 @@ class PretrainConfig:
         crop: Edges of a crop of whole volumes; `None` for regions, which come whole.
         windows_hu: One input channel per window.
         hidden_ratio: Share of hidden patches; `None` takes the method's.
+        target_floor_hu: Patches whose spread is below this count as flat in the target; 0 is the papers'. About
+            twice the noise of the scans keeps noise from drowning the anatomy.
         epochs: Passes over the cases.
         batch: Samples per step.
         flip_probability: Chance of a left-right flip, the only augmentation: masking is the rest.
@@ -38,6 +40,7 @@ class PretrainConfig:
     crop: Edges | None = None
     windows_hu: tuple[Window, ...] = HEAD_CT_WINDOWS_HU
     hidden_ratio: float | None = None
+    target_floor_hu: float = 0.0
     epochs: int = 800
     batch: int = 64
     flip_probability: float = 0.5

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from apatite.core.types import Image, Tokens
-from apatite.losses.reconstruction import mean_squared_error, normalise_patches
+from apatite.losses.reconstruction import EPSILON, mean_squared_error, normalise_patches
 from apatite.nn.patches import patchify, place_tokens, take_tokens, unpatchify
 from apatite.nn.vit import ViTConfig
 from apatite.pretrain.terms import Pass, ReconstructHidden
@@ -45,9 +45,9 @@ class Reconstruction:
 def reconstruction_health(term: ReconstructHidden, seen: Pass, config: ViTConfig) -> Reconstruction:
     """Compare a term's reconstruction of hidden patches with two baselines that need no learning."""
     channels = len(config.windows_hu)
-    target = normalise_patches(take_tokens(seen.patches, seen.hidden), channels)
+    target = term.target(seen)
     drawn = take_tokens(patchify(interpolate_hidden(seen, config), config.patch), seen.hidden)
-    guess = normalise_patches(drawn, channels)
+    guess = normalise_patches(drawn, channels, term.target_floor)
     guess = guess * (guess * target).sum() / guess.square().sum().clamp(min=1e-12)
     return Reconstruction(
         error=mean_squared_error(term.predict(seen), target).item(),
@@ -117,9 +117,8 @@ def reconstruction_pictures(term: ReconstructHidden, seen: Pass, config: ViTConf
     The network predicts normalised patches; for the picture each is given the true mean and spread of its patch back,
     as is customary, so only its pattern is the network's own.
     """
-    channels = len(config.windows_hu)
     hidden = take_tokens(seen.patches, seen.hidden)
-    drawn = _with_statistics_of(term.predict(seen).float(), hidden, channels)
+    drawn = _with_statistics_of(term.predict(seen).float(), hidden, term.target_floor)
     empty = torch.full_like(seen.patches, float("nan"))
     visible = place_tokens(empty, take_tokens(seen.patches, seen.visible), seen.visible)
     restored = place_tokens(seen.patches, drawn, seen.hidden)
@@ -129,9 +128,10 @@ def reconstruction_pictures(term: ReconstructHidden, seen: Pass, config: ViTConf
     return original, shown, made
 
 
-def _with_statistics_of(pattern: Tokens, patches: Tokens, channels: int) -> Tokens:
+def _with_statistics_of(pattern: Tokens, patches: Tokens, floor: tuple[float, ...]) -> Tokens:
     """`pattern` with the mean and spread of each patch of `patches`; undoes `normalise_patches`."""
     batch, count, _ = patches.shape
-    rows = patches.view(batch, count, -1, channels)
-    spread = torch.sqrt(rows.var(dim=2, keepdim=True) + 1e-6)
+    rows = patches.view(batch, count, -1, len(floor))
+    least = torch.tensor(floor, device=rows.device).square()
+    spread = torch.sqrt(rows.var(dim=2, keepdim=True) + EPSILON + least)
     return (pattern.view_as(rows) * spread + rows.mean(dim=2, keepdim=True)).view_as(patches)

@@ -26,11 +26,13 @@ class Method:
         terms: Weight of each named term.
         hidden_ratio: Share of the patches that the encoder does not see.
         paper: Where it comes from.
+        target_floor_hu: Patches whose spread is below this count as flat in the target; 0 is the papers'.
     """
 
     terms: dict[str, float]
     hidden_ratio: float
     paper: str
+    target_floor_hu: float = 0.0
 
 
 METHODS: Final[dict[str, Method]] = {
@@ -64,7 +66,10 @@ class PretrainTask(nn.Module):
         self.method, self.seed = method, seed
         self.encoder = encoder.build(kernel)
         self.terms = nn.ModuleDict(
-            {name: choose(TERMS, name, "term")(encoder, decoder, kernel) for name in method.terms}
+            {
+                name: choose(TERMS, name, "term")(encoder, decoder, kernel, method.target_floor_hu)
+                for name in method.terms
+            }
         )
 
     @property

@@ -163,7 +163,8 @@ def _run(folder: RunFolder, task: PretrainTask, config: PretrainConfig, cases: i
 
 def _method(config: PretrainConfig) -> Method:
     method = choose(METHODS, config.method, "method")
-    return method if config.hidden_ratio is None else replace(method, hidden_ratio=config.hidden_ratio)
+    ratio = method.hidden_ratio if config.hidden_ratio is None else config.hidden_ratio
+    return replace(method, hidden_ratio=ratio, target_floor_hu=config.target_floor_hu)
 
 
 def _task(config: PretrainConfig, encoder: ViTConfig, precision: Precision) -> PretrainTask:

@@ -49,9 +49,13 @@ class ReconstructHidden(Term):
     Source: He et al. 2022 (arXiv 2111.06377), sections 3 and 4.1.
     """
 
-    def __init__(self, encoder: ViTConfig, decoder: TokenDecoderConfig, kernel: AttentionKernel) -> None:
+    def __init__(
+        self, encoder: ViTConfig, decoder: TokenDecoderConfig, kernel: AttentionKernel, target_floor_hu: float = 0.0
+    ) -> None:
         super().__init__()
         self.channels = len(encoder.windows_hu)
+        # The network's unit runs from -1 to 1 over a window.
+        self.target_floor = tuple(2 * target_floor_hu / (high - low) for low, high in encoder.windows_hu)
         self.head = FillingDecoder(encoder, decoder, self.channels, kernel)
 
     def predict(self, seen: Pass) -> Rows:
@@ -60,11 +64,14 @@ class ReconstructHidden(Term):
 
     def loss(self, seen: Pass) -> Scalar:
         """Mean squared error on hidden patches."""
-        target = normalise_patches(take_tokens(seen.patches, seen.hidden), self.channels)
-        return mean_squared_error(self.predict(seen), target)
+        return mean_squared_error(self.predict(seen), self.target(seen))
+
+    def target(self, seen: Pass) -> Rows:
+        """What `predict` should give."""
+        return normalise_patches(take_tokens(seen.patches, seen.hidden), self.channels, self.target_floor)
 
 
-BuildTerm = Callable[[ViTConfig, TokenDecoderConfig, AttentionKernel], Term]
+BuildTerm = Callable[[ViTConfig, TokenDecoderConfig, AttentionKernel, float], Term]
 
 TERMS: Final[dict[str, BuildTerm]] = {
     "reconstruct_hidden": ReconstructHidden,

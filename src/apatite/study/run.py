@@ -155,7 +155,7 @@ def main_tables(evaluation: Evaluation) -> list[Table]:
     """What the terminal shows: means over labels where there are several, else the comparison and the differences."""
     if len(evaluation.labels) > 1:
         return [labels_table(evaluation, gate) for gate in evaluation.gates]
-    (label,) = evaluation.labels
+    label = next(iter(evaluation.labels))
     tables = [comparison_table(evaluation, label, gate) for gate in evaluation.gates]
     if len(evaluation.models) > 1:
         tables.append(difference_table(evaluation, label, None))
