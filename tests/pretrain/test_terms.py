@@ -5,7 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from apatite.nn.patches import place_tokens, take_tokens
+from apatite.nn.attention import AttentionKernel
+from apatite.nn.decoders.tokens import TokenDecoderConfig
+from apatite.nn.patches import patchify, place_tokens, take_tokens
+from apatite.pretrain.health import reconstruction_pictures
+from apatite.pretrain.methods import METHODS, PretrainTask
 from apatite.pretrain.terms import Pass, ReconstructHidden
 
 
@@ -53,3 +57,21 @@ def test_a_perfect_prediction_costs_nothing(term, seen, monkeypatch):
     target = (hidden - hidden.mean(2, keepdim=True)) / torch.sqrt(hidden.var(2, keepdim=True) + 1e-6)
     monkeypatch.setattr(term, "predict", lambda _: target.flatten(2))
     assert term.loss(seen).item() < 1e-9
+
+
+def test_the_floor_is_given_in_hu_and_reaches_target_loss_and_picture(encoder, seen):
+    """Windows of 4095 and 300 HU span 2 network units each, so 20 HU are 40/4095 and 40/300."""
+    torch.manual_seed(0)
+    method = replace(METHODS["mae"], hidden_ratio=0.6, target_floor_hu=20.0)
+    small = TokenDecoderConfig(dim=12, depth=1, heads=2)
+    floored = PretrainTask(method, encoder, small, AttentionKernel(), seed=1).terms["reconstruct_hidden"]
+    true = take_tokens(seen.patches, seen.hidden).unflatten(2, (30, 2))
+    least = torch.tensor([40 / 4095, 40 / 300])
+    mean, spread = true.mean(2, keepdim=True), torch.sqrt(true.var(2, keepdim=True) + 1e-6 + least**2)
+    target = ((true - mean) / spread).flatten(2)
+    torch.testing.assert_close(floored.target(seen), target, rtol=1e-4, atol=1e-5)
+    made = floored.predict(seen)
+    assert floored.loss(seen).item() == pytest.approx((made - target).square().mean().item(), rel=1e-4)
+    picture = patchify(reconstruction_pictures(floored, seen, encoder)[2], encoder.patch)
+    drawn = take_tokens(picture, seen.hidden)
+    torch.testing.assert_close(drawn, (made.unflatten(2, (30, 2)) * spread + mean).flatten(2), rtol=1e-4, atol=1e-5)

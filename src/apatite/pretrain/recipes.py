@@ -23,13 +23,18 @@ def jin2025() -> PretrainConfig:
 def small() -> PretrainConfig:
     """For two cores: XS with patches of 4 voxels on small regions."""
     return PretrainConfig(
-        model="vitiac-xs", batch=16, epochs=60, check_epochs=10, optim=OptimConfig(lr=1e-3, warmup_fraction=0.1)
+        model="vitiac-xs",
+        target_floor_hu=15.0,
+        batch=16,
+        epochs=60,
+        check_epochs=10,
+        optim=OptimConfig(lr=1e-3, warmup_fraction=0.1),
     )
 
 
 def demo() -> PretrainConfig:
     """As `small`, as long as the demonstration's minutes allow."""
-    return replace(small(), epochs=40, check_epochs=10)
+    return replace(small(), epochs=30, check_epochs=10)
 
 
 def openkbp() -> PretrainConfig:
@@ -39,9 +44,10 @@ def openkbp() -> PretrainConfig:
         patch=(8, 8, 8),
         crop=(64, 64, 64),
         windows_hu=((-1000.0, 1000.0), (-160.0, 240.0)),
+        target_floor_hu=15.0,
         batch=8,
-        epochs=40,
-        check_epochs=10,
+        epochs=100,
+        check_epochs=20,
         optim=OptimConfig(lr=1e-3, warmup_fraction=0.1),
     )
 

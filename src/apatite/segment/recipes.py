@@ -27,13 +27,13 @@ def small() -> FinetuneConfig:
         decoder=DecoderConfig(name="mae", mae=model_size("vitiac-xs").decoder),
         steps=1200,
         check_every=100,
-        optim=OptimConfig(lr=2e-3, layer_decay=0.8, betas=(0.9, 0.999), warmup_fraction=0.05),
+        optim=OptimConfig(lr=1e-3, layer_decay=0.8, betas=(0.9, 0.999), warmup_fraction=0.05),
     )
 
 
 def demo() -> FinetuneConfig:
     """As `small`, as long as the demonstration's minutes allow."""
-    return replace(small(), steps=500, check_every=100)
+    return replace(small(), steps=450, check_every=50)
 
 
 def openkbp() -> FinetuneConfig:
@@ -45,10 +45,10 @@ def openkbp() -> FinetuneConfig:
         windows_hu=((-1000.0, 1000.0), (-160.0, 240.0)),
         decoder=DecoderConfig(name="upscale"),
         batch=4,
-        steps=1500,
-        check_every=250,
+        steps=700,
+        check_every=100,
         augment=AugmentConfig(mirror_pairs=((3, 4),)),
-        optim=OptimConfig(lr=2e-3, layer_decay=0.8, betas=(0.9, 0.999), warmup_fraction=0.05),
+        optim=OptimConfig(lr=1e-3, layer_decay=0.8, betas=(0.9, 0.999), warmup_fraction=0.05),
     )
 
 
