@@ -244,7 +244,7 @@ def test_the_measured_precision_is_written_down_and_never_measured_again(
         measured.append(device)
         return chosen, {chosen.name: 0.5}
 
-    monkeypatch.setattr(stage, "measure_precision", measure)
+    monkeypatch.setattr("apatite.engine.run.measure_precision", measure)
     out = tmp_path / "run"
     with pytest.raises(KilledError):
         pretrain(replace(config, precision=None), prepared_folder, out, watch=killing(2))

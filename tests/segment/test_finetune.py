@@ -215,7 +215,7 @@ def test_the_choice_of_precision_is_measured_once_and_kept(head_study, tiny, tmp
         make_step(chosen)()
         return chosen, {"fp32, heads x16": 0.1}
 
-    monkeypatch.setattr("apatite.segment.finetune.measure_precision", measure)
+    monkeypatch.setattr("apatite.engine.run.measure_precision", measure)
     config = replace(tiny, precision=None, steps=2, device="cpu")
     made = finetune(config, head_study.prepared, tmp_path / "run")
     assert (made.seconds_per_step, len(asked)) == ({"fp32, heads x16": 0.1}, 1)

@@ -15,6 +15,7 @@ from apatite.data.batches import Batch
 from apatite.engine.checkpoint import load_state, restore, save_state, state_of
 from apatite.engine.fit import FitPlan, Row, Task, fit
 from apatite.engine.journal import Journal
+from apatite.engine.precision import Precision, choose_device, measure_precision
 from apatite.io.run_folder import RunFolder
 
 Check = Callable[[int], Row]
@@ -34,6 +35,33 @@ class Pace:
     save_every_s: float = 120.0
     check_every: int = 1000
     journal_every: int = 10
+
+
+def measure_run(
+    device: str, make_task: Callable[[Precision], Task], batch: Batch
+) -> tuple[Precision, dict[str, float]]:
+    """Time forward and backward of a run's own batch in each mix of formats (`precision.measure_precision`).
+
+    Args:
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        make_task: The run's task in a given mix, on that mix's device.
+        batch: One of its batches.
+
+    Returns:
+        The fastest mix, and seconds per step of every mix.
+    """
+
+    def make_step(precision: Precision) -> Callable[[], None]:
+        task, moved = make_task(precision), batch.to(precision.device)
+
+        def step() -> None:
+            with precision.autocast():
+                losses = task.losses(moved, 0)
+            torch.stack(list(losses.values())).sum().backward()
+
+        return step
+
+    return measure_precision(choose_device(device), make_step)
 
 
 class TrainingRun:

@@ -1,8 +1,8 @@
 """The pre-training stage: prepared scans in, an encoder package out."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from apatite.core.rng import derived_seed
 from apatite.core.watch import Watch, unwatched
 from apatite.data.augment import IDENTITY
 from apatite.data.augmented import Augmented
-from apatite.data.batches import Batch, Batches
+from apatite.data.batches import Batches
 from apatite.data.sources import crop_of, open_source
 from apatite.engine.fit import FitPlan
 from apatite.engine.optim import build_optimizer
-from apatite.engine.precision import Precision, choose_device, measure_precision
-from apatite.engine.run import Pace, TrainingRun
+from apatite.engine.precision import Precision
+from apatite.engine.run import Pace, TrainingRun, measure_run
 from apatite.engine.weights import weights_of
 from apatite.io.model_card import InputSpec, ModelCard, Provenance
 from apatite.io.model_package import write_package
@@ -82,7 +82,7 @@ def pretrain(
     encoder = encoder_config(config, prepared)
     seconds: dict[str, float] = {}
     if config.precision is None:
-        precision, seconds = _measure(config, encoder, batches(0))
+        precision, seconds = measure_run(config.device, partial(_task, config, encoder), batches(0))
         config = replace(config, precision=precision)
     assert config.precision is not None
     config.precision.apply_threads()
@@ -175,23 +175,6 @@ def _task(config: PretrainConfig, encoder: ViTConfig, precision: Precision) -> P
     task = PretrainTask(*parts, precision.kernel, config.seed)
     task.load_state_dict(drawn.state_dict(), strict=True)
     return task.to(precision.device)
-
-
-def _measure(config: PretrainConfig, encoder: ViTConfig, batch: Batch) -> tuple[Precision, dict[str, float]]:
-    """Time a step of this very run in each mix of formats."""
-
-    def make_step(precision: Precision) -> Callable[[], None]:
-        task = _task(config, encoder, precision)
-        moved = batch.to(precision.device)
-
-        def step() -> None:
-            with precision.autocast():
-                losses = task.losses(moved, 0)
-            torch.stack(list(losses.values())).sum().backward()
-
-        return step
-
-    return measure_precision(choose_device(config.device), make_step)
 
 
 def _write_encoder(folder: Path, config: PretrainConfig, task: PretrainTask, prepared: Prepared) -> None:

@@ -1,7 +1,8 @@
 """The fine-tuning stage: prepared scans with labels in, a segmenter package out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ from apatite.core.rng import derived_seed
 from apatite.core.watch import Watch, unwatched
 from apatite.data.augment import AugmentConfig
 from apatite.data.augmented import Augmented
-from apatite.data.batches import Batch, Batches
+from apatite.data.batches import Batches
 from apatite.data.sources import crop_of, open_source
 from apatite.engine.fit import FitPlan
 from apatite.engine.optim import build_optimizer
-from apatite.engine.precision import Precision, choose_device, measure_precision
-from apatite.engine.run import Pace, TrainingRun
+from apatite.engine.precision import Precision
+from apatite.engine.run import Pace, TrainingRun, measure_run
 from apatite.engine.weights import weights_of
 from apatite.io.model_card import InputSpec, ModelCard, Provenance
 from apatite.io.model_package import Package, read_package, write_package
@@ -28,7 +29,7 @@ from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
 from apatite.nn.models import model_size
 from apatite.segment.config import FinetuneConfig
-from apatite.segment.model import Segmenter, SegmenterConfig, SegmentTask
+from apatite.segment.model import SegmenterConfig, SegmentTask
 from apatite.segment.transfer import Coverage, Rule, transfer
 from apatite.segment.validate import Validation
 
@@ -95,7 +96,8 @@ def finetune(
     batches = Augmented(draw, augment_config(config, prepared), config.seed)
     seconds: dict[str, float] = {}
     if config.precision is None:
-        precision, seconds = _measure(config, shape, batches(0))
+        fresh = partial(_fresh_task, config, shape)
+        precision, seconds = measure_run(config.device, fresh, batches(0))
         config = replace(config, precision=precision)
     assert config.precision is not None
     config.precision.apply_threads()
@@ -237,34 +239,21 @@ def _has_label(prepared: Prepared, row: int) -> bool:
 def _task(
     config: FinetuneConfig, shape: SegmenterConfig, precision: Precision, encoder: Package | None
 ) -> tuple[SegmentTask, Coverage | None]:
+    """The task with the weights of the seed, whatever the precision: they are drawn without stored padding."""
     torch.manual_seed(derived_seed(config.seed, "weights") % 2**63)
-    segmenter = shape.build(precision.kernel)
+    drawn = shape.build()
     coverage = None
     if encoder is not None:
-        # Through a module without stored padding, so that names and shapes are those of the file.
-        plain = Segmenter(shape, type(precision.kernel)())
-        plain.load_state_dict(segmenter.state_dict(), strict=True)
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in encoder.weights.items()}
-        coverage = transfer(tensors, plain, ENCODER_RULES, config.min_coverage)
-        segmenter.load_state_dict(plain.state_dict(), strict=True)
+        coverage = transfer(tensors, drawn, ENCODER_RULES, config.min_coverage)
+    segmenter = shape.build(precision.kernel)
+    segmenter.load_state_dict(drawn.state_dict(), strict=True)
     return SegmentTask(segmenter.to(precision.device)), coverage
 
 
-def _measure(config: FinetuneConfig, shape: SegmenterConfig, batch: Batch) -> tuple[Precision, dict[str, float]]:
-    """Time a step of this very run in each mix of formats."""
-
-    def make_step(precision: Precision) -> Callable[[], None]:
-        task, _ = _task(config, shape, precision, None)
-        moved = batch.to(precision.device)
-
-        def step() -> None:
-            with precision.autocast():
-                losses = task.losses(moved, 0)
-            torch.stack(list(losses.values())).sum().backward()
-
-        return step
-
-    return measure_precision(choose_device(config.device), make_step)
+def _fresh_task(config: FinetuneConfig, shape: SegmenterConfig, precision: Precision) -> SegmentTask:
+    """The task from scratch, to be timed."""
+    return _task(config, shape, precision, None)[0]
 
 
 def _card(
