@@ -27,7 +27,7 @@ _PUBLIC: Final[dict[str, str]] = {
 }
 """Public name to where it lives. The functions have longer names here because `apatite.pretrain` is a folder."""
 
-__all__ = sorted(_PUBLIC)
+__all__ = list(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll] - one list, not two
 
 
 def __getattr__(name: str) -> Any:

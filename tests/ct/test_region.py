@@ -1,5 +1,7 @@
 """The region and the way back: linear fields are exact, means are kept, nothing is water that was never scanned."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,9 +9,17 @@ from hypothesis import strategies as st
 
 from apatite.calcium.measure import volume_mm3
 from apatite.core.errors import ConfigError
-from apatite.core.scan import PADDING_HU, Scan, SliceStack
-from apatite.core.volume import Grid, Volume
-from apatite.ct.region import REGIONS, RegionConfig, carry_back, cut_fraction, cut_region, is_inside_region
+from apatite.core.scan import PADDING_HU, Scan, SliceStack, stack_from_grid
+from apatite.core.volume import Grid, Volume, axis_aligned_grid
+from apatite.ct.region import (
+    REGIONS,
+    RegionConfig,
+    carry_back,
+    cut_fraction,
+    cut_region,
+    is_inside_region,
+    middle_region,
+)
 
 GRID = RegionConfig(shape=(6, 9, 14), spacing_mm=(0.9, 0.7, 1.6)).grid(np.zeros(3))
 """12.6 × 6.3 × 9.6 mm around the origin."""
@@ -229,3 +239,20 @@ def test_both_named_regions_cover_the_same_patient() -> None:
 def test_an_empty_region_is_refused(shape, spacing_mm) -> None:
     with pytest.raises(ConfigError, match="empty"):
         RegionConfig(shape=shape, spacing_mm=spacing_mm)
+
+
+def test_the_middle_is_taken_only_of_a_scan_about_as_large_as_the_region():
+    region = RegionConfig(shape=(4, 6, 10), spacing_mm=(1.0, 1.5, 2.0))
+    own = region.grid(np.array([3.0, -4.0, 5.0]))
+    alike = middle_region(stack_from_grid(own), region)
+    assert alike is not None
+    np.testing.assert_allclose(alike.ijk_to_ras, own.ijk_to_ras)
+    larger = RegionConfig(shape=(4, 6, 16), spacing_mm=(1.0, 1.5, 2.0)).grid(np.array([3.0, -4.0, 5.0]))
+    assert middle_region(stack_from_grid(larger), region) is None
+
+
+def test_a_thickness_of_nearly_nothing_costs_no_minutes():
+    grid = axis_aligned_grid((2, 3, 4), (1.0, 1.0, 2.0), np.zeros(3))
+    thin = replace(stack_from_grid(grid), thickness_mm=np.full(2, 1e-6))
+    made = cut_region(Scan(voxels_hu=np.full((2, 3, 4), 40.0, np.float32), stack=thin), grid)
+    np.testing.assert_allclose(made.voxels, 40.0)

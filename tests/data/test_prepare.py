@@ -21,6 +21,8 @@ SPLITS = ("pretrain", "finetune", "development", "test", "unused")
 REGION = PrepareConfig(region=RegionConfig(shape=(4, 6, 8), spacing_mm=(1.0, 1.0, 2.0)))
 VOLUME = PrepareConfig(kind="volume", spacing_mm=(1.0, 1.0, 2.0), least_shape=(6, 8, 10))
 AFFINE = np.array([[0.5, 0, 0, -6], [0, 0.5, 0, -5], [0, 0, 2.0, -8], [0, 0, 0, 1]])
+MIDDLE = (-0.25, -0.25, 0.0)
+"""Of the scans below."""
 
 
 @pytest.fixture
@@ -44,6 +46,7 @@ def cohort(tmp_path: Path) -> Manifest:
                 label=f"label{number}.nii.gz" if is_labelled else "",
                 split=split,
                 annotated_labels=(2, 5) if is_labelled else (),
+                region_centre_ras_mm=MIDDLE,
             )
         )
     return Manifest(root=tmp_path, cases=tuple(cases), label_names={2: "calcium", 5: "bone"})
@@ -68,6 +71,13 @@ def test_regions(cohort, tmp_path):
     assert not prepared.images.flags.writeable
     with pytest.raises(DataError, match="no whole volume"):
         prepared.volume("c1")
+
+
+def test_a_scan_much_larger_than_the_region_has_to_say_where_the_region_is(cohort, tmp_path):
+    result = prepare(changed(cohort, "c1", region_centre_ras_mm=None), tmp_path / "out", REGION)
+    (failure,) = result.failures
+    assert (failure["case_id"], failure["code"]) == ("c1", "ROI_ABSENT")
+    assert "region_centre_ras_mm" in failure["fix"]
 
 
 def test_a_region_voxel_is_the_mean_of_the_original_pixels(cohort, tmp_path):

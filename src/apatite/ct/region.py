@@ -21,7 +21,12 @@ from numba import njit
 from apatite.core.errors import ConfigError
 from apatite.core.scan import PADDING_HU, Scan, SliceStack
 from apatite.core.volume import Grid, Volume, axis_aligned_grid
+from apatite.io.nifti import viewer_grid
 
+MUCH_LARGER = 1.5
+"""A scan of more than this many regions along any axis has to say where its region is."""
+MOST_SAMPLES = 16
+"""Sub-samples of a voxel along an axis; a thickness of nearly nothing in a header must not cost minutes."""
 PROFILE_SAMPLES = 5
 """How many points across a thick slice are averaged on the way back."""
 
@@ -54,6 +59,19 @@ REGIONS: dict[str, RegionConfig] = {
     "small": RegionConfig(shape=(16, 48, 48), spacing_mm=(0.88, 0.88, 2.0)),
 }
 """Named sizes: `paper` after Jin 2025, `small` for two cores; both cover 42×42×32 mm."""
+
+
+def middle_region(stack: SliceStack, region: RegionConfig) -> Grid | None:
+    """The region around the middle of a scan that is about as large as it; `None` where the scan is much larger.
+
+    A scan cut out beforehand needs no stated centre. In a whole head the middle is not where the artery is, and taking
+    it would be silently wrong.
+    """
+    middle = viewer_grid(stack)
+    # The region lies along the patient's axes, the scan's own axes may come in any order.
+    extent_mm = np.abs(middle.ijk_to_ras[:3, :3]) @ np.array(stack.shape[::-1], dtype=float)
+    region_mm = np.array(region.spacing_mm) * np.array(region.shape[::-1])
+    return region.grid(middle.centre_ras_mm) if np.all(extent_mm <= MUCH_LARGER * region_mm) else None
 
 
 def cut_region(scan: Scan, grid: Grid) -> Volume:
@@ -119,7 +137,8 @@ def _resample(
     # The slice axis may be uneven, so its coordinate is looked up per point. The map along the normal is piecewise
     # linear; rows and columns are linear in the point and in the interpolated origin.
     source_mm = (stack.column_spacing_mm, stack.row_spacing_mm, float(np.median(stack.thickness_mm)))
-    counts = np.array([max(1, math.ceil(g / s - 0.01)) for g, s in zip(grid.spacing_mm, source_mm, strict=True)])
+    wanted = [math.ceil(g / s - 0.01) for g, s in zip(grid.spacing_mm, source_mm, strict=True)]
+    counts = np.clip(np.array(wanted), 1, MOST_SAMPLES)
     step = np.stack([stack.row_step_ras_mm, stack.column_step_ras_mm], axis=1)
     return _sample_mean(
         np.ascontiguousarray(voxels, dtype=np.float32),

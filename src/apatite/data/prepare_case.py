@@ -11,7 +11,7 @@ from scipy import ndimage
 from apatite.core.errors import DataError
 from apatite.core.scan import Scan, SliceStack
 from apatite.core.volume import Grid, Volume, axis_aligned_grid
-from apatite.ct.region import RegionConfig, cut_fraction, cut_region
+from apatite.ct.region import RegionConfig, cut_fraction, cut_region, middle_region
 from apatite.io.leaks import image_digest
 from apatite.io.manifest import Case, Manifest
 from apatite.io.nifti import read_label, read_scan, viewer_grid
@@ -47,11 +47,7 @@ def prepare_region(manifest: Manifest, case: Case, region: RegionConfig) -> Prep
         DataError: the image or its label cannot be used, or the region lies outside the scan.
     """
     scan = read_scan(manifest.image_path(case), case.case_id)
-    centre = viewer_grid(scan.stack).centre_ras_mm
-    if case.region_centre_ras_mm is not None:
-        centre = np.array(case.region_centre_ras_mm)
-    grid = region.grid(centre)
-    _refuse_outside(scan.stack, centre, case)
+    grid = _region_of(scan.stack, region, case)
     label = _read_checked_label(manifest, case, scan.stack)
     fractions = None
     if label is not None:
@@ -181,6 +177,23 @@ def _label_index(
         np.maximum(best, fraction, out=best)
     index[best < 1 - marked] = 0
     return index
+
+
+def _region_of(stack: SliceStack, region: RegionConfig, case: Case) -> Grid:
+    """The region around the stated centre, or around the middle of a scan that was cut out beforehand."""
+    if case.region_centre_ras_mm is not None:
+        centre = np.array(case.region_centre_ras_mm)
+        _refuse_outside(stack, centre, case)
+        return region.grid(centre)
+    grid = middle_region(stack, region)
+    if grid is None:
+        raise DataError(
+            "is much larger than the region, and nothing says where the region is",
+            where=case.case_id,
+            fix="fill in region_centre_ras_mm, or cut the scan out first",
+            code="ROI_ABSENT",
+        )
+    return grid
 
 
 def _refuse_outside(stack: SliceStack, centre: np.ndarray, case: Case) -> None:

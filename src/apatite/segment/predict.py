@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -17,20 +16,17 @@ from apatite.core.config import load
 from apatite.core.errors import ConfigError, DataError, ModelError
 from apatite.core.scan import PADDING_HU, Scan
 from apatite.core.volume import Grid, Volume
-from apatite.ct.region import RegionConfig, carry_back, cut_region, is_inside_region
+from apatite.ct.region import RegionConfig, carry_back, cut_region, is_inside_region, middle_region
 from apatite.data.prepare_case import body_grid
 from apatite.engine.precision import choose_device
 from apatite.engine.weights import load_weights
 from apatite.io.model_card import ModelCard
 from apatite.io.model_package import CARD, Package, read_package
-from apatite.io.nifti import viewer_grid
 from apatite.io.run_folder import RunFolder
 from apatite.segment.model import Segmenter, SegmenterConfig
 from apatite.segment.sliding import SlidingConfig, slide
 
 BODY_HU = -500.0
-MUCH_LARGER = 1.5
-"""A scan whose edges are at most this many times the region's is taken for a region that was cut out already."""
 Centre = Float[np.ndarray, "3"] | Sequence[float]
 
 
@@ -147,13 +143,7 @@ def _region_around(
                 code="ROI_ABSENT",
             )
         return region.grid(point)
-    middle = viewer_grid(scan.stack)
-    # The region lies along the patient's axes, the scan's own axes may come in any order.
-    axes = nib.orientations.io_orientation(middle.ijk_to_ras)[:, 0].astype(int)
-    extent_mm = np.empty(3)
-    extent_mm[axes] = np.array(middle.spacing_mm) * np.array(middle.shape[::-1])
-    region_mm = np.array(spacing_mm) * np.array(shape[::-1])
-    return region.grid(middle.centre_ras_mm) if np.all(extent_mm <= MUCH_LARGER * region_mm) else None
+    return middle_region(scan.stack, region)
 
 
 def decide(
