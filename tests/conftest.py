@@ -105,7 +105,7 @@ def head_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
                 vendor=("A", "B", "C")[number % 3],
                 kernel_class=("soft", "bone")[number % 2],
                 slice_thickness_mm=float(scan.stack.thickness_mm[0]),
-                region_centre_ras_mm=None if split == "pretrain" else centre_of(scan.stack),
+                region_centre_ras_mm=centre_of(scan.stack),
             )
         )
     manifest = Manifest(root=folder, cases=tuple(cases), label_names={1: "calcium"})

@@ -40,6 +40,7 @@ def cohort(folder: Path) -> Manifest:
                 label="" if number == 1 else f"l{number}.nii.gz",
                 annotated_labels=(2,) if number == 2 else (),
                 split="pretrain" if number == 1 else "finetune",
+                region_centre_ras_mm=(7.5, 6.5, 4.5),
             )
         )
     return Manifest(root=folder, cases=tuple(cases), label_names={2: "calcium", 5: "bone"})

@@ -55,6 +55,7 @@ def write_cohort(folder: Path, splits=SPLITS) -> Manifest:
                 label=f"l{number}.nii.gz" if is_labelled else "",
                 split=split,
                 domain="phantom" if number % 2 else "real",
+                region_centre_ras_mm=(11.5, 9.5, 5.5),
             )
         )
     return Manifest(root=folder, cases=tuple(cases), label_names={1: "calcium"})
