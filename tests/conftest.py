@@ -217,3 +217,17 @@ def sees_hu(monkeypatch: pytest.MonkeyPatch) -> Callable[[np.ndarray], np.ndarra
 def listing() -> Callable[[Path], list[str]]:
     """All files and folders below a path, so that a test can say that nothing was added."""
     return lambda path: sorted(str(found.relative_to(path)) for found in path.rglob("*"))
+
+
+@pytest.fixture
+def card() -> ModelCard:
+    """A segmenter's card with unequal edges."""
+    return ModelCard(
+        kind="segmenter",
+        architecture={"patch": 4, "dim": 24, "crop": [8, 16, 24]},
+        recipe="tiny",
+        input=InputSpec(shape=(8, 16, 24), spacing_mm=(0.44, 0.5, 2.0), windows_hu=((-200.0, 1000.0),)),
+        label_names={1: "calcium"},
+        domains={"pretraining": ["phantom"], "training": ["phantom", "real"], "calibration": [], "reference": []},
+        provenance=Provenance(apatite_version="0.1.0", seed=7, citation="Jin et al. 2025"),
+    )

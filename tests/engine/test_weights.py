@@ -9,21 +9,8 @@ from torch import nn
 
 from apatite.core.errors import ModelError
 from apatite.engine.weights import load_weights, weights_of
-from apatite.io.model_card import InputSpec, ModelCard, Provenance
+from apatite.io.model_card import ModelCard
 from apatite.io.model_package import Package, read_package, write_package
-
-
-@pytest.fixture
-def card() -> ModelCard:
-    return ModelCard(
-        kind="segmenter",
-        architecture={"patch": 4, "dim": 24, "crop": [8, 16, 24]},
-        recipe="tiny",
-        input=InputSpec(shape=(8, 16, 24), spacing_mm=(0.44, 0.5, 2.0), windows_hu=((-200.0, 1000.0),)),
-        label_names={1: "calcium"},
-        domains={"pretraining": ["phantom"], "training": ["phantom", "real"], "calibration": [], "reference": []},
-        provenance=Provenance(apatite_version="0.1.0", seed=7, citation="Jin et al. 2025"),
-    )
 
 
 @pytest.fixture

@@ -7,20 +7,7 @@ from typing import Any
 import pytest
 
 from apatite.core.errors import ConfigError, ModelError
-from apatite.io.model_card import InputSpec, ModelCard, Provenance, card_from_values, values_of_card
-
-
-@pytest.fixture
-def card() -> ModelCard:
-    return ModelCard(
-        kind="segmenter",
-        architecture={"patch": 4, "dim": 24, "crop": [8, 16, 24]},
-        recipe="tiny",
-        input=InputSpec(shape=(8, 16, 24), spacing_mm=(0.44, 0.5, 2.0), windows_hu=((-200.0, 1000.0),)),
-        label_names={1: "calcium"},
-        domains={"pretraining": ["phantom"], "training": ["phantom", "real"], "calibration": [], "reference": []},
-        provenance=Provenance(apatite_version="0.1.0", seed=7, citation="Jin et al. 2025"),
-    )
+from apatite.io.model_card import InputSpec, ModelCard, card_from_values, values_of_card
 
 
 def test_a_card_survives_json(card: ModelCard) -> None:

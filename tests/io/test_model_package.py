@@ -10,23 +10,10 @@ import pytest
 from safetensors.numpy import save
 
 from apatite.core.errors import DataError, ModelError
-from apatite.io.model_card import InputSpec, ModelCard, Provenance
+from apatite.io.model_card import ModelCard
 from apatite.io.model_package import copy_calibrated, read_package, read_summary, write_package
 
 WEIGHTS = {"a.weight": np.arange(30, dtype=np.float32).reshape(2, 3, 5), "a.count": np.array(4, dtype=np.int64)}
-
-
-@pytest.fixture
-def card() -> ModelCard:
-    return ModelCard(
-        kind="segmenter",
-        architecture={"patch": 4, "dim": 24, "crop": [8, 16, 24]},
-        recipe="tiny",
-        input=InputSpec(shape=(8, 16, 24), spacing_mm=(0.44, 0.5, 2.0), windows_hu=((-200.0, 1000.0),)),
-        label_names={1: "calcium"},
-        domains={"pretraining": ["phantom"], "training": ["phantom", "real"], "calibration": [], "reference": []},
-        provenance=Provenance(apatite_version="0.1.0", seed=7, citation="Jin et al. 2025"),
-    )
 
 
 @pytest.fixture

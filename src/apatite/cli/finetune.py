@@ -3,33 +3,19 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tyro.conf import FlagCreatePairsOff, Positional
-
 from apatite.cli.console import Outcome, bar
-from apatite.cli.flags import CommonFlags, OutputPath, PreparedPath
+from apatite.cli.flags import TrainingFlags
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetune(CommonFlags):
+class Finetune(TrainingFlags):
     """Learn to segment from few labels; from scratch without --init-from.
 
     Example: apatite finetune -d prepared -o runs/tuned --init-from runs/mae --recipe small
     """
 
-    data: PreparedPath
-    """Prepared folder with labels, from `apatite prepare`."""
-    out: OutputPath
-    """Run folder; must not exist unless --resume."""
     init_from: Path | None = None
     """Pre-training run folder, or an encoder package."""
-    recipe: str = "small"
-    """Name from `apatite list recipes`."""
-    config: Path | None = None
-    """YAML file with the same keys instead of the recipe; for example an earlier run's config.yaml."""
-    resume: FlagCreatePairsOff[bool] = False
-    """Go on in an interrupted run."""
-    settings: Positional[tuple[str, ...]] = ()
-    """Values to change: key=value, for example steps=2000 decoder.name=upscale."""
 
     def run(self) -> Outcome:
         """Train and write the run folder."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import FlagCreatePairsOff, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 InputPath = Annotated[Path, arg(aliases=("-i",))]
 OutputPath = Annotated[Path, arg(aliases=("-o",))]
@@ -20,3 +20,21 @@ class CommonFlags:
     """Print the result as one JSON object on stdout."""
     debug: FlagCreatePairsOff[bool] = False
     """Show the full traceback of an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFlags(CommonFlags):
+    """Flags of the verbs that train."""
+
+    data: PreparedPath
+    """Prepared folder, from `apatite prepare`."""
+    out: OutputPath
+    """Run folder; must not exist unless --resume."""
+    recipe: str = "small"
+    """Name from `apatite list recipes`."""
+    config: Path | None = None
+    """YAML file with the same keys instead of the recipe; for example an earlier run's config.yaml."""
+    resume: FlagCreatePairsOff[bool] = False
+    """Go on in an interrupted run."""
+    settings: Positional[tuple[str, ...]] = ()
+    """Values to change: key=value, for example batch=8 optim.lr=5e-4."""

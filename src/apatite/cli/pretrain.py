@@ -1,33 +1,17 @@
 """The verb `pretrain`."""
 
 from dataclasses import dataclass
-from pathlib import Path
-
-from tyro.conf import FlagCreatePairsOff, Positional
 
 from apatite.cli.console import Outcome, bar
-from apatite.cli.flags import CommonFlags, OutputPath, PreparedPath
+from apatite.cli.flags import TrainingFlags
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(CommonFlags):
+class Pretrain(TrainingFlags):
     """Learn an encoder from prepared scans without labels.
 
     Example: apatite pretrain -d prepared -o runs/mae --recipe small epochs=80
     """
-
-    data: PreparedPath
-    """Prepared folder, from `apatite prepare`."""
-    out: OutputPath
-    """Run folder; must not exist unless --resume."""
-    recipe: str = "small"
-    """Name from `apatite list recipes`."""
-    config: Path | None = None
-    """YAML file with the same keys instead of the recipe; for example an earlier run's config.yaml."""
-    resume: FlagCreatePairsOff[bool] = False
-    """Go on in an interrupted run."""
-    settings: Positional[tuple[str, ...]] = ()
-    """Values to change: key=value, for example batch=8 optim.lr=5e-4."""
 
     def run(self) -> Outcome:
         """Train and write the run folder."""

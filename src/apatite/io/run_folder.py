@@ -3,11 +3,9 @@
 config.yaml     every setting, defaults spelled out
 manifest.json   versions, machine, seed, digests: what would be needed to do it again
 metrics.jsonl   one row of numbers per line
-train.log       text for people
 looks.jsonl     one line per look at a held-out split
 checkpoints/    last, best
 model/          the model package
-predictions/  evaluation/
 """
 
 import json
@@ -109,11 +107,6 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
-    def log(self) -> Path:
-        """The journal of words."""
-        return self.path / "train.log"
-
-    @property
     def checkpoints(self) -> Path:
         """The folder of `last` and `best`."""
         return self.path / "checkpoints"
@@ -132,16 +125,6 @@ class RunFolder:
     def model(self) -> Path:
         """The model package."""
         return self.path / "model"
-
-    @property
-    def predictions(self) -> Path:
-        """Label maps and probabilities."""
-        return self.path / "predictions"
-
-    @property
-    def evaluation(self) -> Path:
-        """Tables and the report."""
-        return self.path / "evaluation"
 
     @property
     def looks(self) -> Path:
