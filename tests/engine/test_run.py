@@ -1,18 +1,29 @@
 """A run that was stopped anywhere ends as if it had never been stopped."""
 
+import json
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from apatite.core.errors import ConfigError, ModelError
+from apatite.core.errors import ConfigError, ModelError, StoppedError
 from apatite.engine import run as module
 from apatite.engine.checkpoint import load_state
+from apatite.engine.distributed import ALONE
 from apatite.engine.optim import build_optimizer
+from apatite.engine.place import Place
 from apatite.engine.run import Pace, TrainingRun
+from apatite.engine.stop import StopRequest
 from apatite.io.run_folder import RunFolder
 
 PACE = Pace(save_every_s=0.0, check_every=5, journal_every=1)
+
+
+def place_at(path: Path) -> Place:
+    """A folder of this process alone that nobody asked to stop."""
+    return Place(folder=RunFolder(path=path), world=ALONE, stop=StopRequest(), is_resumed=False)
 
 
 @pytest.fixture
@@ -21,7 +32,7 @@ def start(make, plan, tmp_path):
 
     def build(name: str, pace: Pace = PACE, **changes) -> TrainingRun:
         task, optimizer = make()
-        return TrainingRun(RunFolder(path=tmp_path / name), task, optimizer, replace(plan, **changes), pace)
+        return TrainingRun(place_at(tmp_path / name), task, optimizer, replace(plan, **changes), pace)
 
     return build
 
@@ -178,6 +189,45 @@ def test_another_length_or_seed_is_refused(start, draw_batches, changes):
         start("run", **changes).resume()
 
 
+@pytest.mark.parametrize(
+    ("here", "text"), [({"cpu": "other"}, "cpu"), ({"torch": "0.1"}, "torch"), ({"processes": 2}, "proc")]
+)
+def test_another_machine_is_refused_unless_accepted(start, draw_batches, monkeypatch, here, text):
+    for row in start("run").rows(draw_batches):
+        if row["step"] == 1:
+            break
+    real = module.machine
+    monkeypatch.setattr(module, "machine", lambda *asked: real(*asked) | here)
+    run = start("run")
+    with pytest.raises(ConfigError, match=f"{text}.*--inexact-resume"):
+        run.resume()
+    assert not run.folder.resumes.exists()
+    run.place = replace(run.place, is_inexact=True)
+    assert run.resume() == 2
+    noted = json.loads(run.folder.resumes.read_text())
+    assert (noted["step"], noted["is_exact"]) == (2, False)
+    assert text in noted["differences"][0]
+
+
+def test_a_run_that_is_asked_to_stop_commits_the_step_it_is_at(start, draw_batches):
+    run = start("run", pace=Pace(save_every_s=1e9, check_every=5, journal_every=5))
+    with pytest.raises(StoppedError, match="SIGTERM after step 3 of 12"):
+        for row in run.rows(draw_batches):
+            if row["step"] == 1:
+                run.place.stop.receive(signal.SIGTERM, None)
+    again = start("run")
+    assert again.resume() == 3
+
+
+def test_a_request_at_the_last_step_changes_nothing(start, draw_batches):
+    run = start("run")
+    rows = run.rows(draw_batches)
+    for row in rows:
+        if row["step"] == 10:
+            run.place.stop.receive(signal.SIGTERM, None)
+    assert start("run").resume() == 12
+
+
 def test_another_architecture_is_refused(start, draw_batches, plan, tmp_path):
     run = start("run")
     for row in run.rows(draw_batches):
@@ -186,7 +236,7 @@ def test_another_architecture_is_refused(start, draw_batches, plan, tmp_path):
     other = start("run").task
     other.net.append(torch.nn.Linear(24, 24))
     with pytest.raises(ModelError, match="another architecture"):
-        TrainingRun(run.folder, other, build_optimizer(other, plan.optim), plan, PACE).resume()
+        TrainingRun(run.place, other, build_optimizer(other, plan.optim), plan, PACE).resume()
 
 
 def test_nothing_half_written_stays_behind(start, draw_batches):

@@ -36,6 +36,17 @@ def test_what_was_not_annotated_is_ignored_exactly(loss):
 
 
 @pytest.mark.parametrize("loss", [soft_dice_loss, cross_entropy_loss])
+def test_a_label_that_nobody_looked_for_in_the_batch_is_as_good_as_not_there(loss):
+    """Neither does it count as a label in the mean, or batches with fewer labels would weigh less."""
+    torch.manual_seed(1)
+    logits, target = torch.randn(2, 3, 4, 5, 6), (torch.rand(2, 3, 4, 5, 6) > 0.7).float()
+    is_annotated = torch.tensor([[True, False, True], [True, False, False]])
+    kept = [0, 2]
+    expected = loss(logits[:, kept], target[:, kept], is_annotated[:, kept])
+    assert loss(logits, target, is_annotated).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", [soft_dice_loss, cross_entropy_loss])
 def test_nothing_annotated_is_zero_and_has_no_gradient(loss):
     logits = torch.randn(2, 3, 2, 2, 2, requires_grad=True)
     value = loss(logits, torch.ones(2, 3, 2, 2, 2), ~ALL)

@@ -24,7 +24,7 @@ CONFIG = ViTConfig(crop=(8, 12, 20), patch=(2, 3, 5), dim=12, depth=1, heads=2, 
 
 def looked(image: torch.Tensor, config: ViTConfig = CONFIG, ratio: float = 0.8, seed: int = 0) -> Pass:
     """What is visible of an image in network units, without a network."""
-    visible, hidden = hide_randomly(seed, 0, len(image), config.num_tokens, ratio)
+    visible, hidden = hide_randomly(seed, 0, range(len(image)), config.num_tokens, ratio)
     patches = patchify(image, config.patch)
     return Pass(patches=patches, tokens=torch.zeros(len(image), visible.shape[1], 12), visible=visible, hidden=hidden)
 

@@ -14,9 +14,13 @@ from safetensors.torch import load_file
 
 from apatite.core.config import load, read_yaml, write_yaml
 from apatite.core.errors import ConfigError, DataError, TrainingError
+from apatite.core.share import WHOLE
 from apatite.engine.checkpoint import load_state
+from apatite.engine.distributed import ALONE
 from apatite.engine.journal import Journal
+from apatite.engine.place import Place
 from apatite.engine.precision import Precision
+from apatite.engine.stop import StopRequest
 from apatite.engine.weights import load_weights
 from apatite.io.model_package import read_package
 from apatite.io.run_folder import RunFolder
@@ -189,9 +193,12 @@ def test_resuming_on_other_data_is_refused(config, prepared_folder, finished, tm
         pretrain(config, data, out, resume=True)
 
 
-def test_resuming_nothing_is_refused(config, prepared_folder, tmp_path):
-    with pytest.raises(DataError, match="holds no run"):
-        pretrain(config, prepared_folder, tmp_path / "none", resume=True)
+def test_resuming_nothing_begins(config, prepared_folder, finished, tmp_path):
+    """A batch system starts the same command again and again."""
+    out = tmp_path / "none"
+    config = load(PretrainConfig, read_yaml(finished / "config.yaml"))
+    pretrain(config, prepared_folder, out, resume=True)
+    assert_same_run(out, finished)
 
 
 def test_a_used_folder_is_refused_at_once(config, prepared_folder, finished, tmp_path, monkeypatch):
@@ -258,7 +265,7 @@ def test_the_measured_precision_is_written_down_and_never_measured_again(
 
 def test_the_seed_decides_the_first_weights_whatever_the_padding(config, prepared_folder):
     encoder = stage.encoder_config(config, Prepared.open(prepared_folder))
-    batches, _ = stage._batches(config, Prepared.open(prepared_folder))
+    batches, _ = stage._batches(config, Prepared.open(prepared_folder), WHOLE)
     losses = []
     for seed, multiple in ((0, 1), (0, 48), (0, 1), (1, 1)):
         task = stage._task(replace(config, seed=seed), encoder, Precision(head_multiple=multiple))
@@ -288,7 +295,8 @@ def test_a_bad_case_is_named_and_the_last_state_is_kept(config, prepared_folder,
 def test_the_layers_of_the_encoder_may_decay_but_never_rise(config, prepared_folder, tmp_path):
     config = replace(config, optim=replace(config.optim, layer_decay=0.5))
     task = stage._task(config, stage.encoder_config(config, Prepared.open(prepared_folder)), Precision())
-    run = stage._run(RunFolder(path=tmp_path), task, config, 7)
+    place = Place(folder=RunFolder(path=tmp_path), world=ALONE, stop=StopRequest(), is_resumed=False)
+    run = stage._run(place, task, config, 7)
     # The blocks, the embedding below, all else above.
     depth = task.encoder.config.depth
     assert {group["lr_scale"] for group in run.optimizer.param_groups} == {0.5**n for n in range(depth + 2)}
@@ -299,7 +307,8 @@ def test_epochs_are_counted_in_steps(config, prepared_folder, tmp_path, cases, s
     """Three epochs in batches of two, the last one begun where the cases do not come out even."""
     config = replace(config, batch=2)
     task = stage._task(config, stage.encoder_config(config, Prepared.open(prepared_folder)), Precision())
-    run = stage._run(RunFolder(path=tmp_path), task, config, cases)
+    place = Place(folder=RunFolder(path=tmp_path), world=ALONE, stop=StopRequest(), is_resumed=False)
+    run = stage._run(place, task, config, cases)
     assert (run.plan.steps, run.pace.check_every) == (steps, check_every)
 
 

@@ -19,15 +19,19 @@ class Outcome:
         values: Plain values, printed as one JSON object with `--json`.
         lines: The same for people; strings, shown as they are, or any rich renderable.
         exit_code: 0, or 8 where a part of a batch failed.
+        is_shown: False in all but the first of several processes that share a run.
     """
 
     values: dict[str, Any]
     lines: Sequence[Any] = field(default_factory=tuple)
     exit_code: int = EXIT_OK
+    is_shown: bool = True
 
 
 def show(outcome: Outcome, *, as_json: bool) -> None:
     """Print an outcome on stdout."""
+    if not outcome.is_shown:
+        return
     if as_json:
         print(json.dumps(outcome.values, allow_nan=False, default=str))
         return

@@ -24,7 +24,14 @@ class Finetune(TrainingFlags):
         from apatite.segment.recipes import RECIPES
 
         config = resolve(RECIPES, self.recipe, self.config, self.settings)
-        made = finetune(config, self.data, self.out, init_from=self.init_from, resume=self.resume, watch=bar)
+        made = finetune(
+            config,
+            self.data,
+            self.out,
+            init_from=self.init_from,
+            resume=self.resumes,
+            watch=bar,
+        )
         lines = []
         if made.coverage is not None:
             lines += [
@@ -42,4 +49,4 @@ class Finetune(TrainingFlags):
             "last": made.last_row,
             "seconds_per_step": made.seconds_per_step,
         }
-        return Outcome(values=values, lines=lines)
+        return Outcome(values=values, lines=lines, is_shown=made.is_first)

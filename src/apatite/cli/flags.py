@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
@@ -35,6 +35,13 @@ class TrainingFlags(CommonFlags):
     config: Path | None = None
     """YAML file with the same keys instead of the recipe; for example an earlier run's config.yaml."""
     resume: FlagCreatePairsOff[bool] = False
-    """Go on in an interrupted run."""
+    """Go on in an interrupted run; begin it where there is none."""
+    inexact_resume: FlagCreatePairsOff[bool] = False
+    """With --resume: accept that this machine rounds differently from the one where the run began."""
     settings: Positional[tuple[str, ...]] = ()
     """Values to change: key=value, for example batch=8 optim.lr=5e-4."""
+
+    @property
+    def resumes(self) -> bool | Literal["inexact"]:
+        """Both flags as the library wants them."""
+        return "inexact" if self.resume and self.inexact_resume else self.resume

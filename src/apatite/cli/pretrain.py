@@ -20,7 +20,7 @@ class Pretrain(TrainingFlags):
         from apatite.pretrain.stage import pretrain
 
         config = resolve(RECIPES, self.recipe, self.config, self.settings)
-        made = pretrain(config, self.data, self.out, resume=self.resume, watch=bar)
+        made = pretrain(config, self.data, self.out, resume=self.resumes, watch=bar)
         row = made.last_row
         values = {
             "package": str(made.package),
@@ -38,4 +38,4 @@ class Pretrain(TrainingFlags):
             )
         if "probe_dice" in row:
             lines.append(f"frozen linear probe: Dice {row['probe_dice']:.3f}")
-        return Outcome(values=values, lines=[*lines, f"encoder: {made.package}"])
+        return Outcome(values=values, lines=[*lines, f"encoder: {made.package}"], is_shown=made.is_first)

@@ -18,6 +18,9 @@ from apatite.core.errors import DataError, StorageError
 
 Verify = Callable[[Path], None]
 
+_PART = ".part-"
+"""In every temporary name."""
+
 
 @contextmanager
 def committed(path: Path, verify: Verify | None = None) -> Iterator[Path]:
@@ -94,6 +97,15 @@ def commit_json(path: Path, content: Any) -> None:
     commit_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left unfinished in a folder that nobody else writes to now."""
+    for part in sorted(folder.rglob(f".*{_PART}*")):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
 def append_line(path: Path, line: str) -> None:
     """Add one line to a journal and make it durable.
 
@@ -116,7 +128,7 @@ def _ends_a_line(file: BinaryIO) -> bool:
 
 
 def _part_beside(path: Path) -> Path:
-    return path.with_name(f".{path.name[:100]}.part-{uuid.uuid4().hex[:12]}{''.join(path.suffixes[-2:])}")
+    return path.with_name(f".{path.name[:100]}{_PART}{uuid.uuid4().hex[:12]}{''.join(path.suffixes[-2:])}")
 
 
 def _sync(path: Path) -> None:

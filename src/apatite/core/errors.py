@@ -5,10 +5,12 @@ ApatiteError                                                                exit
 ├── DataError      a case is wrong; the message names the case              exit 3
 ├── ModelError     weights or a model package do not fit, or were altered   exit 3
 ├── TrainingError  a run cannot go on (a loss that is not finite, ...)      exit 1
+├── BusyError      another process holds the folder; wait and rerun         exit 75
+├── StoppedError   a signal stopped a run; it is committed, resume it       exit 75
 └── StorageError   the disk is full, read-only or gone; mend it and rerun   exit 75
 
-Further exit codes of the command: 0 all is well, 8 part of a batch failed, 75 a run stopped and can be resumed,
-130 and 143 a signal ended it.
+Further exit codes of the command: 0 all is well, 8 part of a batch failed, 130 and 143 a signal ended a verb that
+has nothing to resume.
 """
 
 from typing import ClassVar
@@ -77,6 +79,18 @@ class TrainingError(ApatiteError):
     """A run cannot go on."""
 
     exit_code = EXIT_INTERNAL
+
+
+class BusyError(ApatiteError):
+    """Another process holds the folder."""
+
+    exit_code = EXIT_RESUMABLE
+
+
+class StoppedError(ApatiteError):
+    """A signal stopped a run between two steps; its state is on disk."""
+
+    exit_code = EXIT_RESUMABLE
 
 
 class StorageError(ApatiteError):

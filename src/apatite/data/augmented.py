@@ -22,7 +22,7 @@ class Augmented:
     def __call__(self, step: int) -> Batch:
         """The augmented batch of that step."""
         batch = self.batches(step)
-        keys = (self.config, self.seed, step, range(len(batch.case_ids)))
+        keys = (self.config, self.seed, step, batch.sample_ids)
         images, targets = augment(batch.images_hu, batch.targets, *keys)
         # A mirrored left organ is a right one, also in what was looked for.
         is_annotated = None if batch.is_annotated is None else augment_annotated(batch.is_annotated, *keys)

@@ -1,7 +1,8 @@
 """The batch of a step: which cases, which crops, in which order, as a function of (seed, step).
 
 Every epoch is a new permutation of the cases; sample number `step * batch + b` of a run is always the same case, so a
-run may stop and go on anywhere. Two sources: regions of one size (a memory-mapped array) and crops of whole volumes.
+run may stop and go on anywhere, and several processes may each make their share of a batch. Two sources: regions of
+one size and crops of whole volumes, both held in memory, the host's or the device's.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from apatite.core.errors import ConfigError, DataError
 from apatite.core.rng import generator
+from apatite.core.share import WHOLE, Share
 from apatite.core.types import Edges
 
 
@@ -28,16 +30,23 @@ class Batch:
         targets: `batch labels depth height width`, the fraction of each voxel that carries the label; `None` without
             labels.
         is_annotated: `batch labels`, True where the label was looked for.
+        first_sample: Place of the first sample in the step's batch, where several processes share it: draws go by it.
     """
 
     case_ids: tuple[str, ...]
     images_hu: Float[Tensor, "batch 1 depth height width"]
     targets: Float[Tensor, "batch labels depth height width"] | None = None
     is_annotated: Bool[Tensor, "batch labels"] | None = None
+    first_sample: int = 0
+
+    @property
+    def sample_ids(self) -> range:
+        """Each sample's place in the step's batch, over all processes."""
+        return range(self.first_sample, self.first_sample + len(self.case_ids))
 
     def to(self, device: str) -> "Batch":
         """The same batch on a device."""
-        if device == "cpu":
+        if device == self.images_hu.device.type:
             return self
         moved = {name: getattr(self, name) for name in ("images_hu", "targets", "is_annotated")}
         return replace(self, **{name: value if value is None else value.to(device) for name, value in moved.items()})
@@ -50,8 +59,8 @@ class LabelledCrop(Protocol):
     case_ids: Sequence[str]
     is_annotated: np.ndarray
 
-    def crop(self, case: int, draw: np.random.Generator, *, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """HU `depth height width` and, if asked for, the target `labels depth height width`."""
+    def crop(self, case: int, draw: np.random.Generator, *, labelled: bool) -> tuple[Tensor, Tensor | None]:
+        """HU `depth height width` and, if asked for, the target `labels depth height width`, both float32."""
         ...
 
 
@@ -59,30 +68,38 @@ class RegionSource:
     """Regions of one size, whole.
 
     Args:
-        images: int16 HU `cases depth height width`, memory-mapped or not.
+        images: int16 HU `cases depth height width`.
         fractions: uint8 `cases labels depth height width`, 255 meaning all of the voxel; `None` without labels.
         case_ids: Names, in the arrays' order.
         is_annotated: `cases labels`.
+        device: Where they are held, and crops are made.
     """
 
     def __init__(
-        self, images: np.ndarray, fractions: np.ndarray | None, case_ids: Sequence[str], is_annotated: np.ndarray
+        self,
+        images: np.ndarray,
+        fractions: np.ndarray | None,
+        case_ids: Sequence[str],
+        is_annotated: np.ndarray,
+        device: str = "cpu",
     ) -> None:
-        self.images, self.fractions, self.case_ids, self.is_annotated = images, fractions, case_ids, is_annotated
+        self.images = _held(images, device)
+        self.fractions = None if fractions is None else _held(fractions, device)
+        self.case_ids, self.is_annotated = case_ids, is_annotated
 
-    def crop(self, case: int, draw: np.random.Generator, *, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    def crop(self, case: int, draw: np.random.Generator, *, labelled: bool) -> tuple[Tensor, Tensor | None]:
         """The whole region; nothing is drawn."""
         del draw
-        image = self.images[case].astype(np.float32)
+        image = self.images[case].float()
         if not labelled:
             return image, None
         if self.fractions is None:
-            return image, np.zeros((self.is_annotated.shape[1], *image.shape), np.float32)
-        return image, self.fractions[case].astype(np.float32) / 255
+            return image, image.new_zeros(self.is_annotated.shape[1], *image.shape)
+        return image, self.fractions[case].float() / 255
 
 
 class VolumeSource:
-    """Random crops of whole volumes held in memory.
+    """Random crops of whole volumes.
 
     Args:
         images: int16 HU volumes, each at least as large as the crop.
@@ -90,8 +107,11 @@ class VolumeSource:
         case_ids: Names.
         is_annotated: `cases labels`.
         crop_edges: Depth, height, width of a crop.
-        foreground_share: Share of labelled crops that contain a randomly chosen labelled voxel, at a random place.
+        device: Where they are held, and crops are made.
     """
+
+    foreground_share = 0.7
+    """Share of labelled crops that contain a randomly chosen labelled voxel, at a random place."""
 
     def __init__(
         self,
@@ -100,7 +120,7 @@ class VolumeSource:
         case_ids: Sequence[str],
         is_annotated: np.ndarray,
         crop_edges: Edges,
-        foreground_share: float = 0.7,
+        device: str = "cpu",
     ) -> None:
         for case_id, image in zip(case_ids, images, strict=True):
             if any(have < want for have, want in zip(image.shape, crop_edges, strict=True)):
@@ -109,88 +129,104 @@ class VolumeSource:
                     where=case_id,
                     fix="prepare it again with this crop",
                 )
-        self.images, self.labels, self.case_ids, self.is_annotated = images, labels, case_ids, is_annotated
-        self.crop_edges, self.foreground_share = crop_edges, foreground_share
+        self.images = [_held(image, device) for image in images]
+        self.labels = [None if label is None else _held(label, device) for label in labels]
+        # Where each label is, found once: a search through the volume would cost more than the crop.
+        values = range(1, is_annotated.shape[1] + 1)
+        self._places = [{} if label is None else {v: _places(label, v) for v in values} for label in labels]
+        self.case_ids, self.is_annotated, self.crop_edges = case_ids, is_annotated, crop_edges
 
-    def crop(self, case: int, draw: np.random.Generator, *, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    def crop(self, case: int, draw: np.random.Generator, *, labelled: bool) -> tuple[Tensor, Tensor | None]:
         """A random crop; if labelled, most often one with a label in it."""
         label = self.labels[case] if labelled else None
         image = self.images[case]
         start = self._random_start(image.shape, draw)
         if label is not None and draw.random() < self.foreground_share:
-            start = self._start_around_label(case, label, draw)
+            start = self._start_around_label(case, draw)
         place = tuple(slice(s, s + edge) for s, edge in zip(start, self.crop_edges, strict=True))
-        return image[place].astype(np.float32), self._target(label, place) if labelled else None
+        cut = image[place].float()
+        return cut, self._target(label, place, cut) if labelled else None
 
-    def _target(self, label: np.ndarray | None, place: tuple[slice, ...]) -> np.ndarray:
+    def _target(self, label: Tensor | None, place: tuple[slice, ...], cut: Tensor) -> Tensor:
         """One plane per label; all empty where a case has no label map (and nothing annotated)."""
         num_labels = self.is_annotated.shape[1]
         if label is None:
-            return np.zeros((num_labels, *self.crop_edges), np.float32)
-        values = np.arange(1, num_labels + 1, dtype=np.uint8)
-        return (label[place][None] == values[:, None, None, None]).astype(np.float32)
+            return cut.new_zeros(num_labels, *self.crop_edges)
+        values = torch.arange(1, num_labels + 1, dtype=torch.uint8, device=label.device)
+        return (label[place][None] == values[:, None, None, None]).float()
 
-    def _random_start(self, shape: tuple[int, ...], draw: np.random.Generator) -> list[int]:
+    def _random_start(self, shape: Sequence[int], draw: np.random.Generator) -> list[int]:
         return [int(draw.integers(0, have - want + 1)) for have, want in zip(shape, self.crop_edges, strict=True)]
 
-    def _start_around_label(self, case: int, label: np.ndarray, draw: np.random.Generator) -> list[int]:
+    def _start_around_label(self, case: int, draw: np.random.Generator) -> list[int]:
         """A crop that contains a random voxel of a random annotated label, wherever in the crop it may lie."""
-        wanted = draw.permutation(np.flatnonzero(self.is_annotated[case])) + 1
-        for value in wanted:
-            places = np.flatnonzero(label == value)
+        shape = tuple(self.images[case].shape)
+        for value in draw.permutation(np.flatnonzero(self.is_annotated[case])) + 1:
+            places = self._places[case][int(value)]
             if len(places):
-                voxel = np.unravel_index(places[draw.integers(len(places))], label.shape)
+                voxel = np.unravel_index(places[draw.integers(len(places))], shape)
                 low = [max(0, int(v) - edge + 1) for v, edge in zip(voxel, self.crop_edges, strict=True)]
-                high = [
-                    min(int(v), have - edge) for v, edge, have in zip(voxel, self.crop_edges, label.shape, strict=True)
-                ]
+                high = [min(int(v), have - edge) for v, edge, have in zip(voxel, self.crop_edges, shape, strict=True)]
                 return [int(draw.integers(lo, hi + 1)) for lo, hi in zip(low, high, strict=True)]
-        return self._random_start(label.shape, draw)
+        return self._random_start(shape, draw)
 
 
 class Batches:
-    """The batch of a step.
+    """The batch of a step, or this process's share of it.
 
     Args:
-        source: Where crops come from.
-        cases: Indices into the source that take part.
-        batch: Samples per step.
+        source: Where crops come from; all of its cases take part.
+        batch: Samples per step, over all processes.
         seed: Of order and crops.
         labelled: Whether targets are wanted.
+        share: Which part of each batch to make.
     """
 
-    def __init__(self, source: LabelledCrop, cases: Sequence[int], batch: int, seed: int, *, labelled: bool) -> None:
-        if not len(cases):
+    def __init__(self, source: LabelledCrop, batch: int, seed: int, *, labelled: bool, share: Share = WHOLE) -> None:
+        if not len(source.case_ids):
             raise DataError(
                 "there is no case to learn from", fix="check the split column of the manifest", code="EMPTY_SPLIT"
             )
         if batch < 1:
             raise ConfigError(f"a batch of {batch} samples", fix="use at least 1")
-        self.source, self.cases, self.batch, self.seed, self.labelled = source, list(cases), batch, seed, labelled
+        self.source, self.batch, self.seed, self.labelled = source, batch, seed, labelled
+        self.samples = share.samples(batch)
 
     def __call__(self, step: int) -> Batch:
         """The batch of that step."""
-        numbers = range(step * self.batch, (step + 1) * self.batch)
-        chosen = [self._case(number) for number in numbers]
+        chosen = [self._case(step * self.batch + sample) for sample in self.samples]
         crops = [
             self.source.crop(case, generator(self.seed, "crop", step, sample), labelled=self.labelled)
-            for sample, case in enumerate(chosen)
+            for sample, case in zip(self.samples, chosen, strict=True)
         ]
-        images = torch.from_numpy(np.stack([image for image, _ in crops]))[:, None]
+        images = torch.stack([image for image, _ in crops])[:, None]
         targets = [target for _, target in crops if target is not None]
         # One target per sample, or a label would be learned with the wrong image.
-        assert len(targets) == (self.batch if self.labelled else 0)
+        assert len(targets) == (len(crops) if self.labelled else 0)
         return Batch(
             case_ids=tuple(self.source.case_ids[case] for case in chosen),
             images_hu=images,
-            targets=torch.from_numpy(np.stack(targets)) if self.labelled else None,
-            is_annotated=torch.from_numpy(self.source.is_annotated[chosen]) if self.labelled else None,
+            targets=torch.stack(targets) if self.labelled else None,
+            is_annotated=torch.from_numpy(self.source.is_annotated[chosen]).to(images.device)
+            if self.labelled
+            else None,
+            first_sample=self.samples.start,
         )
 
     def _case(self, number: int) -> int:
         """The case of the run's n-th sample: each epoch is its own permutation."""
-        epoch, place = divmod(number, len(self.cases))
-        return self.cases[self._order(epoch)[place]]
+        epoch, place = divmod(number, len(self.source.case_ids))
+        return int(self._order(epoch)[place])
 
     def _order(self, epoch: int) -> np.ndarray:
-        return generator(self.seed, "order", epoch).permutation(len(self.cases))
+        return generator(self.seed, "order", epoch).permutation(len(self.source.case_ids))
+
+
+def _held(array: np.ndarray, device: str) -> Tensor:
+    """An array as a tensor of the same type; a read-only one is copied, since torch knows no such thing."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
+
+
+def _places(label: np.ndarray, value: int) -> np.ndarray:
+    """Flat indices of a label value."""
+    return np.flatnonzero(label == value).astype(np.int64 if label.size > np.iinfo(np.int32).max else np.int32)

@@ -1,5 +1,7 @@
 """Which patches are hidden: a function of the seed, the step and the sample, and of nothing else."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Int64
@@ -29,15 +31,22 @@ def num_visible(num_tokens: int, hidden_ratio: float) -> int:
 
 
 def hide_randomly(
-    seed: int, step: int, samples: int, num_tokens: int, hidden_ratio: float
+    seed: int, step: int, sample_ids: Sequence[int], num_tokens: int, hidden_ratio: float
 ) -> tuple[TokenChoice, TokenChoice]:
     """Uniformly random hidden patches for each sample of a batch.
+
+    Args:
+        seed: Of the run.
+        step: Of the run.
+        sample_ids: Each sample's place in the step's batch.
+        num_tokens: Patches of a sample.
+        hidden_ratio: Share of them that is hidden.
 
     Returns:
         The visible and the hidden tokens, each ascending: `batch visible` and `batch hidden`.
     """
     visible = num_visible(num_tokens, hidden_ratio)
-    order = np.stack([_shuffled(seed, step, sample, num_tokens) for sample in range(samples)])
+    order = np.stack([_shuffled(seed, step, sample, num_tokens) for sample in sample_ids])
     return _ascending(order[:, :visible]), _ascending(order[:, visible:])
 
 

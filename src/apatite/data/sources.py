@@ -12,13 +12,14 @@ from apatite.io.store import Prepared
 Source = RegionSource | VolumeSource
 
 
-def open_source(prepared: Prepared, rows: Sequence[int], crop: Edges | None) -> Source:
+def open_source(prepared: Prepared, rows: Sequence[int], crop: Edges | None, device: str = "cpu") -> Source:
     """The chosen cases of a prepared folder, in the order of `rows`.
 
     Args:
         prepared: An opened folder.
         rows: Cases, by their place in the folder.
         crop: Edges of a crop, for whole volumes; regions come whole, and a crop given for them must be theirs.
+        device: Where the cases are held; crops are then made, and augmented, there.
 
     Raises:
         ConfigError: a crop is missing for volumes, or is not the regions' shape.
@@ -35,13 +36,15 @@ def open_source(prepared: Prepared, rows: Sequence[int], crop: Edges | None) -> 
             )
         # Regions are small: 5 000 of 96×96×32 are 3 GB. What was asked for is read once, at memory speed.
         return RegionSource(
-            np.asarray(prepared.images[rows]), np.asarray(prepared.fractions[rows]), case_ids, is_annotated
+            np.asarray(prepared.images[rows]), np.asarray(prepared.fractions[rows]), case_ids, is_annotated, device
         )
     if crop is None:
         raise ConfigError("whole volumes need a crop", fix="set crop=[64, 64, 64]")
     volumes = [prepared.volume(case_id) for case_id in case_ids]
     labels = [None if volume.labels is None else np.asarray(volume.labels[:]) for volume in volumes]
-    return VolumeSource([np.asarray(volume.image[:]) for volume in volumes], labels, case_ids, is_annotated, crop)
+    return VolumeSource(
+        [np.asarray(volume.image[:]) for volume in volumes], labels, case_ids, is_annotated, crop, device
+    )
 
 
 def crop_of(prepared: Prepared, crop: Edges | None) -> Edges:

@@ -15,9 +15,11 @@ from apatite.core.errors import TrainingError
 from apatite.core.rng import derived_seed
 from apatite.core.types import Scalar
 from apatite.data.batches import Batch
+from apatite.engine.distributed import ALONE, World
 from apatite.engine.optim import OptimConfig, set_learning_rate
 from apatite.engine.precision import Precision
 from apatite.engine.schedule import warmup_cosine
+from apatite.nn.transformer import share_draws
 
 Row = dict[str, float]
 
@@ -54,19 +56,26 @@ class FitPlan:
 
 
 def fit(
-    task: Task, batches: Callable[[int], Batch], optimizer: torch.optim.Optimizer, plan: FitPlan, first_step: int = 0
+    task: Task,
+    batches: Callable[[int], Batch],
+    optimizer: torch.optim.Optimizer,
+    plan: FitPlan,
+    first_step: int = 0,
+    world: World = ALONE,
 ) -> Iterator[Row]:
     """Train from `first_step` to the end of the plan.
 
     Args:
         task: What is learned.
-        batches: The batch of a step.
+        batches: The batch of a step, this process's share of it.
         optimizer: Over `task.module`, its state restored when `first_step` is not 0.
         plan: Length, rates, precision.
         first_step: Where a resumed run goes on.
+        world: The processes that share the run.
 
     Yields:
-        `step`, `loss`, `lr`, `gradient_norm` and one number per named loss, after each optimiser step.
+        `step`, `loss`, `lr`, `gradient_norm` and one number per named loss, after each optimiser step; the same in all
+        processes.
 
     Raises:
         TrainingError: the loss or the gradient is not finite; raised before the optimiser step, so the weights are
@@ -74,6 +83,8 @@ def fit(
     """
     warmup_steps = round(plan.steps * plan.optim.warmup_fraction)
     parameters = [p for p in task.module.parameters() if p.requires_grad]
+    share_draws(task.module, world.share)
+    losses_of = world.shared(task.module, task.losses)
     for step in range(first_step, plan.steps):
         task.module.train()
         torch.manual_seed(derived_seed(plan.seed, "torch", step) % 2**63)
@@ -81,7 +92,7 @@ def fit(
         set_learning_rate(optimizer, lr)
         batch = batches(step)
         with plan.precision.autocast():
-            losses = task.losses(batch.to(plan.precision.device), step)
+            losses = losses_of(batch.to(plan.precision.device), step)
         total = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -94,6 +105,7 @@ def fit(
                 code="NONFINITE",
             )
         optimizer.step()
-        yield {"step": step, "loss": total.item(), "lr": lr, "gradient_norm": norm.item()} | {
-            name: loss.item() for name, loss in losses.items()
-        }
+        means = world.mean(torch.stack([total, *losses.values()]).detach()).tolist()
+        yield {"step": step, "loss": means[0], "lr": lr, "gradient_norm": norm.item()} | dict(
+            zip(losses, means[1:], strict=True)
+        )

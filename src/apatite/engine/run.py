@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import torch
 
-from apatite.core.errors import ConfigError
+from apatite.core.errors import ConfigError, StoppedError
 from apatite.data.batches import Batch
 from apatite.engine.checkpoint import load_state, restore, save_state, state_of
 from apatite.engine.fit import FitPlan, Row, Task, fit
 from apatite.engine.journal import Journal
+from apatite.engine.machine import differences, machine, refuse_inexact
+from apatite.engine.place import Place
 from apatite.engine.precision import Precision, choose_device, measure_precision
-from apatite.io.run_folder import RunFolder
 
 Check = Callable[[int], Row]
 """Looks at the model after a step; a `score` in its row, higher is better, decides what is `best`."""
@@ -65,21 +66,20 @@ def measure_run(
 
 
 class TrainingRun:
-    """One run in one folder.
+    """One run in one folder; of several processes that share it, the first one writes.
 
     Args:
-        folder: Where it keeps its files.
+        place: Its folder, its processes, and whether it was asked to stop.
         task: What is learned.
         optimizer: Over `task.module`.
         plan: Length, rates, precision.
         pace: How often to save, check and journal.
     """
 
-    def __init__(
-        self, folder: RunFolder, task: Task, optimizer: torch.optim.Optimizer, plan: FitPlan, pace: Pace
-    ) -> None:
-        self.folder, self.task, self.optimizer, self.plan, self.pace = folder, task, optimizer, plan, pace
-        self.journal = Journal(folder.metrics)
+    def __init__(self, place: Place, task: Task, optimizer: torch.optim.Optimizer, plan: FitPlan, pace: Pace) -> None:
+        self.place, self.folder, self.world = place, place.folder, place.world
+        self.task, self.optimizer, self.plan, self.pace = task, optimizer, plan, pace
+        self.journal = Journal(self.folder.metrics)
         self.best_score = float("-inf")
 
     def resume(self) -> int:
@@ -90,11 +90,11 @@ class TrainingRun:
 
         Raises:
             ModelError: the checkpoint belongs to another architecture.
-            ConfigError: it was made with another seed or length.
+            ConfigError: it was made with another seed or length, or on another machine (`INEXACT`).
         """
         if not self.folder.last.exists():
             # Rows of steps that were never committed are done again.
-            self.journal.rewind(0)
+            self._rewind(0)
             return 0
         tensors, values = load_state(self.folder.last)
         if (values["seed"], values["steps"]) != (self.plan.seed, self.plan.steps):
@@ -103,30 +103,57 @@ class TrainingRun:
                 where=str(self.folder.last),
                 fix="resume with the run's own config.yaml",
             )
+        here = machine(self.plan.precision, self.world.share.of)
+        found = differences(values["machine"], here)
+        if not self.place.is_inexact:
+            refuse_inexact(found, str(self.folder.path))
         restore(self.task.module, self.optimizer, tensors, values["optimizer"])
         self.best_score = values["best_score"] if values["best_score"] is not None else float("-inf")
-        self.journal.rewind(values["step"])
+        self._rewind(values["step"])
+        self.place.note_resume(values["step"], found, here)
         return values["step"]
+
+    def _rewind(self, step: int) -> None:
+        if self.world.is_first:
+            self.journal.rewind(step)
 
     def rows(self, batches: Callable[[int], Batch], check: Check | None = None, first_step: int = 0) -> Iterator[Row]:
         """Train to the end of the plan, saving on the way.
 
         Yields:
             The row of every step; after a check, with what it found.
+
+        Raises:
+            StoppedError: a signal asked for it; the state is committed.
         """
         saved_at = time.monotonic()
-        for row in fit(self.task, batches, self.optimizer, self.plan, first_step):
+        for row in fit(self.task, batches, self.optimizer, self.plan, first_step, self.world):
             done = int(row["step"]) + 1
-            is_last = done == self.plan.steps
-            is_checked = check is not None and (is_last or done % self.pace.check_every == 0)
-            if check is not None and is_checked:
-                row |= self._check(check, done)
-            if is_last or is_checked or done % self.pace.journal_every == 0:
-                self.journal.write(row)
-            if is_last or time.monotonic() - saved_at >= self.pace.save_every_s:
-                self._save(done)
-                saved_at = time.monotonic()
+            is_stopped = self.world.any(is_true=self.place.stop.by is not None) and done < self.plan.steps
+            if self.world.is_first:
+                self._keep(row, check)
+                if is_stopped or done == self.plan.steps or time.monotonic() - saved_at >= self.pace.save_every_s:
+                    self._save(done)
+                    saved_at = time.monotonic()
             yield row
+            if is_stopped:
+                raise StoppedError(
+                    f"stopped by {self.place.stop.by.name if self.place.stop.by else 'another process'}"
+                    f" after step {done} of {self.plan.steps}; its state is committed",
+                    where=str(self.folder.path),
+                    fix="run the same command with --resume",
+                    code="STOPPED",
+                )
+
+    def _keep(self, row: Row, check: Check | None) -> None:
+        """Check the model when it is time, and journal the row."""
+        done = int(row["step"]) + 1
+        is_last = done == self.plan.steps
+        is_checked = check is not None and (is_last or done % self.pace.check_every == 0)
+        if check is not None and is_checked:
+            row |= self._check(check, done)
+        if is_last or is_checked or done % self.pace.journal_every == 0:
+            self.journal.write(row)
 
     def _check(self, check: Check, done: int) -> Row:
         self.task.module.eval()
@@ -146,9 +173,15 @@ class TrainingRun:
             "seed": self.plan.seed,
             "steps": self.plan.steps,
             "best_score": score,
+            "machine": machine(self.plan.precision, self.world.share.of),
             "optimizer": optimizer,
         }
         save_state(self.folder.last, tensors, values)
+
+    def last_row(self) -> Row:
+        """The newest row of the journal; empty in the processes that do not write it."""
+        rows = self.journal.rows() if self.world.is_first else []
+        return rows[-1] if rows else {}
 
     def load_best(self) -> None:
         """Put the weights of the best check back into the module; those of the last step where nothing was checked."""

@@ -4,6 +4,8 @@ config.yaml     every setting, defaults spelled out
 manifest.json   versions, machine, seed, digests: what would be needed to do it again
 metrics.jsonl   one row of numbers per line
 looks.jsonl     one line per look at a held-out split
+resumes.jsonl   one line per time the run went on after a stop: where, and whether exactly
+lease.json      while a process holds the folder: which one
 checkpoints/    last, best
 model/          the model package
 """
@@ -72,7 +74,8 @@ class RunFolder:
         Raises:
             DataError: a run lies there already, or a model.
         """
-        if self.config.exists() or self.manifest.exists() or self.model.exists():
+        # A manifest alone is a run that was killed before it began; nothing is lost by beginning it again.
+        if self.config.exists() or self.model.exists():
             raise DataError(
                 "holds a run already", where=str(self.path), fix="name a new folder, or go on with --resume"
             )
@@ -130,6 +133,11 @@ class RunFolder:
     def looks(self) -> Path:
         """The journal of looks at held-out splits."""
         return self.path / "looks.jsonl"
+
+    @property
+    def resumes(self) -> Path:
+        """The journal of resumed runs."""
+        return self.path / "resumes.jsonl"
 
     def log_look(self, split: str, verb: str, detail: str = "") -> int:
         """Note that a held-out split was looked at.

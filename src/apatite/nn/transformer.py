@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from apatite.core.share import WHOLE, Share
 from apatite.core.types import Tokens
 from apatite.nn.attention import Attention, AttentionKernel
 
@@ -25,6 +26,7 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(nn.Linear(dim, MLP_RATIO * dim), nn.GELU(), nn.Linear(MLP_RATIO * dim, dim))
         self.drop_path = drop_path
+        self.share = WHOLE
 
     def forward(self, tokens: Tokens) -> Tokens:
         """The shape does not change."""
@@ -35,7 +37,9 @@ class Block(nn.Module):
         """Drop the branch of whole samples while training; the rest is scaled so that the mean stays."""
         if not self.training or self.drop_path == 0:
             return branch
-        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path
+        # Drawn for the samples of all processes, so that sharing a batch does not change what is dropped.
+        drawn = torch.rand(len(branch) * self.share.of, 1, 1, device=branch.device)
+        kept = drawn.chunk(self.share.of)[self.share.index] >= self.drop_path
         return branch * kept / (1 - self.drop_path)
 
 
@@ -67,6 +71,13 @@ class Transformer(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
             yield tokens
+
+
+def share_draws(module: nn.Module, share: Share) -> None:
+    """Let every block of a model know which part of a batch it sees: its draws are those of the whole batch."""
+    for block in module.modules():
+        if isinstance(block, Block):
+            block.share = share
 
 
 def initialise(module: nn.Module) -> None:

@@ -3,7 +3,7 @@
 Source: Dosovitskiy et al. 2021 (arXiv 2010.11929); He et al. 2022 (arXiv 2111.06377) for visible patches only; sizes
 from Jin et al. 2025 (arXiv 2507.01744).
 Differs: volumes; no class token; fixed positions; patches are embedded by a reshape and a linear layer (never by a
-strided convolution), and only the visible ones.
+strided convolution) or by convolutions inside each patch, and only the visible ones.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from apatite.nn.attention import AttentionKernel
 from apatite.nn.intensity import Window, Windows
 from apatite.nn.patches import patchify, take_tokens, token_edges
 from apatite.nn.positions import sincos_positions
+from apatite.nn.stem import STEMS, StemName
 from apatite.nn.transformer import Transformer, initialise
 
 HEAD_CT_WINDOWS_HU: tuple[Window, ...] = ((-1024.0, 3071.0), (0.0, 300.0))
@@ -31,6 +32,7 @@ class ViTConfig:
         windows_hu: One input channel per window.
         dim, depth, heads: Of the transformer.
         drop_path: Stochastic depth while fine-tuning.
+        stem: How a patch becomes a token: `linear`, or `conv` for convolutions inside each patch.
     """
 
     crop: Edges = (32, 96, 96)
@@ -40,6 +42,7 @@ class ViTConfig:
     depth: int = 12
     heads: int = 12
     drop_path: float = 0.0
+    stem: StemName = "linear"
 
     def __post_init__(self) -> None:
         token_edges(self.crop, self.patch)
@@ -79,7 +82,7 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         self.windows = Windows(config.windows_hu)
-        self.embed = nn.Linear(config.patch_voxels * len(config.windows_hu), config.dim)
+        self.embed = STEMS[config.stem](config.patch, len(config.windows_hu), config.dim)
         self.register_buffer("positions", sincos_positions(config.tokens, config.dim), persistent=False)
         self.transformer = Transformer(config.dim, config.depth, config.heads, kernel, config.drop_path)
         self.apply(initialise)

@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 
 from apatite.core.errors import ConfigError
 from apatite.core.types import Edges
+from apatite.data.feed import FeedConfig
 from apatite.engine.optim import OptimConfig
 from apatite.engine.precision import Precision
 from apatite.nn.intensity import Window
+from apatite.nn.stem import StemName
 from apatite.nn.vit import HEAD_CT_WINDOWS_HU
 
 
@@ -20,6 +22,7 @@ class PretrainConfig:
         patch: Edges of a patch in voxels.
         crop: Edges of a crop of whole volumes; `None` for regions, which come whole.
         windows_hu: One input channel per window.
+        stem: How a patch becomes a token, `linear` or `conv`.
         hidden_ratio: Share of hidden patches; `None` takes the method's.
         target_floor_hu: Patches whose spread is below this count as flat in the target; 0 is the papers'. About
             twice the noise of the scans keeps noise from drowning the anatomy.
@@ -30,6 +33,7 @@ class PretrainConfig:
         optim: Rates.
         check_epochs: Epochs between looks at the health panel.
         save_every_s: Seconds between commits of the last state.
+        feed: How batches are made.
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: How to compute; measured, and written down here, when `None`.
     """
@@ -39,6 +43,7 @@ class PretrainConfig:
     patch: Edges = (4, 4, 4)
     crop: Edges | None = None
     windows_hu: tuple[Window, ...] = HEAD_CT_WINDOWS_HU
+    stem: StemName = "linear"
     hidden_ratio: float | None = None
     target_floor_hu: float = 0.0
     epochs: int = 800
@@ -48,6 +53,7 @@ class PretrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     check_epochs: int = 20
     save_every_s: float = 120.0
+    feed: FeedConfig = field(default_factory=FeedConfig)
     device: str = "auto"
     precision: Precision | None = None
 

@@ -90,6 +90,6 @@ class PretrainTask(nn.Module):
 
     def _hide(self, batch: Batch, step: int) -> tuple[TokenChoice, TokenChoice]:
         num_tokens = self.encoder.config.num_tokens
-        visible, hidden = hide_randomly(self.seed, step, len(batch.case_ids), num_tokens, self.method.hidden_ratio)
+        visible, hidden = hide_randomly(self.seed, step, batch.sample_ids, num_tokens, self.method.hidden_ratio)
         device = batch.images_hu.device
         return visible.to(device), hidden.to(device)

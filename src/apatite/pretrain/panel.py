@@ -49,7 +49,7 @@ class HealthPanel:
 
     def _batch(self, prepared: Prepared, config: PretrainConfig, rows: list[int], *, labelled: bool) -> Batch:
         source = open_source(prepared, rows, config.crop)
-        return Batches(source, range(len(rows)), len(rows), config.seed, labelled=labelled)(0).to(self.device)
+        return Batches(source, len(rows), config.seed, labelled=labelled)(0).to(self.device)
 
     @torch.no_grad()
     def check(self, done: int) -> dict[str, float]:

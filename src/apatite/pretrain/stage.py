@@ -13,14 +13,17 @@ from apatite.core.config import dump, load, read_yaml, write_yaml
 from apatite.core.errors import DataError
 from apatite.core.registry import choose
 from apatite.core.rng import derived_seed
+from apatite.core.share import Share
 from apatite.core.watch import Watch, unwatched
 from apatite.data.augment import IDENTITY
 from apatite.data.augmented import Augmented
 from apatite.data.batches import Batches
+from apatite.data.feed import fed, held_on
 from apatite.data.sources import crop_of, open_source
 from apatite.engine.fit import FitPlan
 from apatite.engine.optim import build_optimizer
-from apatite.engine.precision import Precision
+from apatite.engine.place import Place, Resume, occupy
+from apatite.engine.precision import Precision, choose_device
 from apatite.engine.run import Pace, TrainingRun, measure_run
 from apatite.engine.weights import weights_of
 from apatite.io.model_card import InputSpec, ModelCard, Provenance
@@ -48,6 +51,7 @@ class Pretrained:
         cases: Cases it learned from.
         last_row: The last row of the journal, with the health panel.
         seconds_per_step: Of every mix of formats that was timed; empty when the precision was given.
+        is_first: Of the processes that shared the run, the one that wrote it.
     """
 
     package: Path
@@ -55,50 +59,71 @@ class Pretrained:
     cases: int
     last_row: dict[str, float]
     seconds_per_step: dict[str, float]
+    is_first: bool = True
 
 
 def pretrain(
-    config: PretrainConfig, data: Path, out: Path, *, resume: bool = False, watch: Watch = unwatched
+    config: PretrainConfig,
+    data: Path,
+    out: Path,
+    *,
+    resume: Resume = False,
+    watch: Watch = unwatched,
 ) -> Pretrained:
     """Learn an encoder.
+
+    Several processes started by `torchrun` do one run together; the first of them writes.
 
     Args:
         config: The run.
         data: A prepared folder.
         out: The run folder; must not hold a run, unless `resume`.
-        resume: Go on in an interrupted run, with the configuration that it was started with.
+        resume: Go on in an interrupted run, with the configuration that it was started with; begin it where there is
+            none. `"inexact"` goes on even where this machine rounds differently from the one where it began.
         watch: Shows progress.
 
     Raises:
         ConfigError, DataError, ModelError, TrainingError, StorageError: see `core.errors`.
+        BusyError: another process holds the folder.
+        StoppedError: a signal stopped the run; its state is committed.
     """
-    folder = RunFolder(path=out)
-    prepared = Prepared.open(data)
-    if resume:
-        config = _resumed_config(folder, prepared)
-    else:
-        folder.refuse_used()  # before anything takes time
-    batches, cases = _batches(config, prepared)
+    with occupy(out, "pretrain", resume=resume) as place:
+        prepared = Prepared.open(data)
+        if place.is_resumed:
+            config = _resumed_config(place.folder, prepared)
+        return _pretrain(config, prepared, place, watch)
+
+
+def _pretrain(config: PretrainConfig, prepared: Prepared, place: Place, watch: Watch) -> Pretrained:
     encoder = encoder_config(config, prepared)
     seconds: dict[str, float] = {}
-    if config.precision is None:
+    batches, cases = _batches(config, prepared, place.world.share)
+    if config.precision is None or (place.is_inexact and place.is_resumed):
         precision, seconds = measure_run(config.device, partial(_task, config, encoder), batches(0))
-        config = replace(config, precision=precision)
+        config = replace(config, precision=place.agree_on(precision))
     assert config.precision is not None
     config.precision.apply_threads()
     task = _task(config, encoder, config.precision)
-    panel = HealthPanel(task, prepared, config)
-    if not resume:
-        folder = _create(out, config, prepared)
-    run = _run(folder, task, config, cases)
-    first = run.resume() if resume else 0
-    for _ in watch(run.rows(batches, panel.check, first), "pre-training", run.plan.steps - first):
+    panel = HealthPanel(task, prepared, config) if place.world.is_first else None
+    if place.world.is_first:
+        _begin(place, config, prepared)
+    run = _run(place, task, config, cases)
+    first = run.resume() if place.is_resumed else 0
+    rows = run.rows(fed(batches, config.feed, run.plan.steps), panel.check if panel else None, first)
+    for _ in place.watched(watch)(rows, "pre-training", run.plan.steps - first):
         pass
-    commit_bytes(folder.path / "reconstructions.safetensors", panel.pictures())
-    if not folder.model.exists():  # it does when a finished run is resumed
-        _write_encoder(folder.model, config, task, prepared)
-    last = run.journal.rows()[-1]
-    return Pretrained(package=folder.model, steps=run.plan.steps, cases=cases, last_row=last, seconds_per_step=seconds)
+    if panel is not None:
+        commit_bytes(place.folder.path / "reconstructions.safetensors", panel.pictures())
+        if not place.folder.model.exists():  # it does when a finished run is resumed
+            _write_encoder(place.folder.model, config, task, prepared)
+    return Pretrained(
+        package=place.folder.model,
+        steps=run.plan.steps,
+        cases=cases,
+        last_row=run.last_row(),
+        seconds_per_step=seconds,
+        is_first=place.world.is_first,
+    )
 
 
 def encoder_config(config: PretrainConfig, prepared: Prepared) -> ViTConfig:
@@ -112,9 +137,8 @@ def _resumed_config(folder: RunFolder, prepared: Prepared) -> PretrainConfig:
     """The configuration with which the run was started, once its data are known to be the same.
 
     Raises:
-        DataError: no run lies there, or it was started on other data.
+        DataError: it was started on other data.
     """
-    RunFolder.open(folder.path)
     started_on = read_yaml(folder.manifest).get("data_sha256")  # JSON is YAML
     if started_on != prepared.about["manifest_sha256"]:
         raise DataError(
@@ -125,7 +149,7 @@ def _resumed_config(folder: RunFolder, prepared: Prepared) -> PretrainConfig:
     return load(PretrainConfig, read_yaml(folder.config), str(folder.config))
 
 
-def _batches(config: PretrainConfig, prepared: Prepared) -> tuple[Augmented, int]:
+def _batches(config: PretrainConfig, prepared: Prepared, share: Share) -> tuple[Augmented, int]:
     """The batch of a step, and the number of cases.
 
     Raises:
@@ -139,26 +163,27 @@ def _batches(config: PretrainConfig, prepared: Prepared) -> tuple[Augmented, int
             fix="index with a split, then prepare again",
             code="EMPTY_SPLIT",
         )
-    source = open_source(prepared, rows.tolist(), config.crop)
-    draw = Batches(source, range(len(rows)), config.batch, config.seed, labelled=False)
+    source = open_source(prepared, rows.tolist(), config.crop, held_on(config.feed, choose_device(config.device).type))
+    draw = Batches(source, config.batch, config.seed, labelled=False, share=share)
     return Augmented(draw, replace(IDENTITY, flip_probability=config.flip_probability), config.seed), len(rows)
 
 
-def _create(out: Path, config: PretrainConfig, prepared: Prepared) -> RunFolder:
-    """A new run folder with what is needed to do the run again."""
-    about = {"verb": "pretrain", "seed": config.seed, "data_sha256": prepared.about["manifest_sha256"]}
-    folder = RunFolder.create(out, about)
-    write_yaml(folder.config, config)
-    return folder
+def _begin(place: Place, config: PretrainConfig, prepared: Prepared) -> None:
+    """What is needed to do the run again; a run exists once its config.yaml does."""
+    if not place.is_resumed:
+        about = {"verb": "pretrain", "seed": config.seed, "data_sha256": prepared.about["manifest_sha256"]}
+        RunFolder.create(place.folder.path, about)
+    if not place.is_resumed or place.is_inexact:
+        write_yaml(place.folder.config, config)
 
 
-def _run(folder: RunFolder, task: PretrainTask, config: PretrainConfig, cases: int) -> TrainingRun:
+def _run(place: Place, task: PretrainTask, config: PretrainConfig, cases: int) -> TrainingRun:
     """The run, its epochs counted in steps."""
     assert config.precision is not None
     steps = math.ceil(config.epochs * cases / config.batch)
     plan = FitPlan(steps=steps, seed=config.seed, optim=config.optim, precision=config.precision)
     pace = Pace(save_every_s=config.save_every_s, check_every=max(1, config.check_epochs * cases // config.batch))
-    return TrainingRun(folder, task, build_optimizer(task, config.optim, task.encoder.config.depth), plan, pace)
+    return TrainingRun(place, task, build_optimizer(task, config.optim, task.encoder.config.depth), plan, pace)
 
 
 def _method(config: PretrainConfig) -> Method:

@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 from apatite.core.errors import ConfigError
 from apatite.core.types import Edges
 from apatite.data.augment import AugmentConfig
+from apatite.data.feed import FeedConfig
 from apatite.engine.optim import OptimConfig
 from apatite.engine.precision import Precision
 from apatite.nn.decoders.registry import DecoderConfig
 from apatite.nn.intensity import Window
+from apatite.nn.stem import StemName
 from apatite.nn.vit import HEAD_CT_WINDOWS_HU
+from apatite.segment.transfer import Take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,17 +24,20 @@ class FinetuneConfig:
         patch: Edges of a patch in voxels.
         crop: Edges of a crop of whole volumes; `None` for regions, which come whole.
         windows_hu: One input channel per window.
+        stem: How a patch becomes a token, `linear` or `conv`; the same as the encoder's to take it over.
         decoder: The segmentation decoder.
         drop_path: Stochastic depth of the encoder.
         steps: Optimiser steps.
         batch: Samples per step.
         drop_empty_cases: Leave out labelled cases without any label in them, as the paper does.
         augment: What is varied in training.
-        min_coverage: Share of the encoder that `--init-from` must fill.
+        take: What `--init-from` takes over: the whole `encoder`, or its patch `embedding` alone.
+        min_coverage: Share of what is taken that `--init-from` must fill.
         seed: Of weights and draws.
         optim: Rates.
         check_every: Steps between looks at the development split.
         save_every_s: Seconds between commits of the last state.
+        feed: How batches are made.
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: How to compute; measured, and written down here, when `None`.
     """
@@ -40,17 +46,20 @@ class FinetuneConfig:
     patch: Edges = (4, 4, 4)
     crop: Edges | None = None
     windows_hu: tuple[Window, ...] = HEAD_CT_WINDOWS_HU
+    stem: StemName = "linear"
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     drop_path: float = 0.1
     steps: int = 10_000
     batch: int = 8
     drop_empty_cases: bool = False
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    take: Take = "encoder"
     min_coverage: float = 0.9
     seed: int = 0
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-3, layer_decay=0.75, betas=(0.9, 0.999)))
     check_every: int = 250
     save_every_s: float = 120.0
+    feed: FeedConfig = field(default_factory=FeedConfig)
     device: str = "auto"
     precision: Precision | None = None
 

@@ -17,16 +17,19 @@ from apatite.core.watch import Watch, unwatched
 from apatite.data.augment import AugmentConfig
 from apatite.data.augmented import Augmented
 from apatite.data.batches import Batches
+from apatite.data.feed import fed, held_on
 from apatite.data.sources import crop_of, open_source
 from apatite.engine.fit import FitPlan
 from apatite.engine.optim import build_optimizer
-from apatite.engine.precision import Precision
+from apatite.engine.place import Place, Resume, occupy
+from apatite.engine.precision import Precision, choose_device
 from apatite.engine.run import Pace, TrainingRun, measure_run
 from apatite.engine.weights import weights_of
 from apatite.io.model_card import InputSpec, ModelCard, Provenance
 from apatite.io.model_package import Package, read_package, write_package
 from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
+from apatite.losses.overlap import Sum, as_it_is
 from apatite.nn.models import model_size
 from apatite.segment.config import FinetuneConfig
 from apatite.segment.model import SegmenterConfig, SegmentTask
@@ -48,6 +51,7 @@ class Finetuned:
         last_row: The last row of the journal.
         best_score: Best soft Dice on development.
         seconds_per_step: Of every mix of formats that was timed; empty when the precision was given.
+        is_first: Of the processes that shared the run, the one that wrote it.
     """
 
     package: Path
@@ -56,6 +60,7 @@ class Finetuned:
     last_row: dict[str, float]
     best_score: float
     seconds_per_step: dict[str, float]
+    is_first: bool = True
 
 
 def finetune(
@@ -64,70 +69,101 @@ def finetune(
     out: Path,
     *,
     init_from: Path | None = None,
-    resume: bool = False,
+    resume: Resume = False,
     watch: Watch = unwatched,
 ) -> Finetuned:
     """Learn to segment.
 
+    Several processes started by `torchrun` do one run together; the first of them writes.
+
     Args:
         config: The run.
         data: A prepared folder with labels.
-        out: The run folder; must not exist, unless `resume`.
+        out: The run folder; must not hold a run, unless `resume`.
         init_from: An encoder package, or a pre-training run folder; from scratch without it. A resumed run knows where
             it began; give it again only if that folder was moved.
-        resume: Go on in an interrupted run, with the configuration that it was started with.
+        resume: Go on in an interrupted run, with the configuration that it was started with; begin it where there is
+            none. `"inexact"` goes on even where this machine rounds differently from the one where it began.
         watch: Shows progress.
 
     Raises:
         ConfigError, DataError, ModelError, TrainingError, StorageError: see `core.errors`.
+        BusyError: another process holds the folder.
+        StoppedError: a signal stopped the run; its state is committed.
     """
-    if resume:
-        config = load(FinetuneConfig, read_yaml(RunFolder(path=out).config), str(out))
-        init_from = init_from or _began_from(out)
-    prepared = Prepared.open(data)
-    encoder = None if init_from is None else read_encoder(init_from)
-    about = _about(prepared, init_from, encoder)
-    if resume:
-        _refuse_another_beginning(out, about)
+    with occupy(out, "finetune", resume=resume) as place:
+        if place.is_resumed:
+            config = load(FinetuneConfig, read_yaml(place.folder.config), str(out))
+            init_from = init_from or _began_from(out)
+        prepared = Prepared.open(data)
+        encoder = None if init_from is None else read_encoder(init_from)
+        about = _about(prepared, init_from, encoder)
+        if place.is_resumed:
+            _refuse_another_beginning(out, about)
+        return _finetune(config, prepared, place, Beginning(encoder=encoder, about=about), watch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """What a run starts from.
+
+    Attributes:
+        encoder: The pre-trained one; `None` from scratch.
+        about: For the run's manifest.
+    """
+
+    encoder: Package | None
+    about: dict[str, Any]
+
+
+def _finetune(config: FinetuneConfig, prepared: Prepared, place: Place, began: Beginning, watch: Watch) -> Finetuned:
     rows = labelled_rows(prepared, config)
     shape = segmenter_config(config, prepared)
-    source = open_source(prepared, rows, config.crop)
-    draw = Batches(source, range(len(rows)), config.batch, config.seed, labelled=True)
+    source = open_source(prepared, rows, config.crop, held_on(config.feed, choose_device(config.device).type))
+    draw = Batches(source, config.batch, config.seed, labelled=True, share=place.world.share)
     batches = Augmented(draw, augment_config(config, prepared), config.seed)
     seconds: dict[str, float] = {}
-    if config.precision is None:
-        fresh = partial(_fresh_task, config, shape)
-        precision, seconds = measure_run(config.device, fresh, batches(0))
-        config = replace(config, precision=precision)
+    if config.precision is None or (place.is_inexact and place.is_resumed):
+        precision, seconds = measure_run(config.device, partial(_fresh_task, config, shape), batches(0))
+        config = replace(config, precision=place.agree_on(precision))
     assert config.precision is not None
     config.precision.apply_threads()
-    task, coverage = _task(config, shape, config.precision, encoder)
-    folder = RunFolder(path=out) if resume else RunFolder.create(out, about)
-    if not resume:
-        write_yaml(folder.config, config)
+    task, coverage = _task(config, shape, config.precision, began.encoder, place.world.sum)
+    if place.world.is_first:
+        _begin(place, config, began.about)
     optimizer = build_optimizer(task.module, config.optim, shape.encoder.depth)
     plan = FitPlan(steps=config.steps, seed=config.seed, optim=config.optim, precision=config.precision)
     run = TrainingRun(
-        folder, task, optimizer, plan, Pace(save_every_s=config.save_every_s, check_every=config.check_every)
+        place, task, optimizer, plan, Pace(save_every_s=config.save_every_s, check_every=config.check_every)
     )
-    validation = Validation(task.module, prepared, config, config.precision)
-    first = run.resume() if resume else 0
-    last: dict[str, float] = {}
-    for last in watch(run.rows(batches, validation.check, first), "fine-tuning", config.steps - first):
+    check = Validation(task.module, prepared, config, config.precision).check if place.world.is_first else None
+    first = run.resume() if place.is_resumed else 0
+    trained = run.rows(fed(batches, config.feed, config.steps), check, first)
+    for _ in place.watched(watch)(trained, "fine-tuning", config.steps - first):
         pass
-    run.load_best()
-    pretraining = encoder.card.domains["pretraining"] if encoder is not None else []
-    # A resumed run that had come to its end has its package already.
-    if not (resume and folder.model.exists()):
-        write_package(folder.model, _card(config, shape, prepared, rows, pretraining), weights_of(task.module))
+    if place.world.is_first:
+        run.load_best()
+        pretraining = began.encoder.card.domains["pretraining"] if began.encoder is not None else []
+        if not place.folder.model.exists():  # it does when a finished run is resumed
+            card = _card(config, shape, prepared, rows, pretraining)
+            write_package(place.folder.model, card, weights_of(task.module))
     return Finetuned(
-        package=folder.model,
+        package=place.folder.model,
         cases=len(rows),
         coverage=coverage,
-        last_row=last,
+        last_row=run.last_row(),
         best_score=run.best_score,
         seconds_per_step=seconds,
+        is_first=place.world.is_first,
     )
+
+
+def _begin(place: Place, config: FinetuneConfig, about: dict[str, Any]) -> None:
+    """What is needed to do the run again; a run exists once its config.yaml does."""
+    if not place.is_resumed:
+        RunFolder.create(place.folder.path, about)
+    if not place.is_resumed or place.is_inexact:
+        write_yaml(place.folder.config, config)
 
 
 def labelled_rows(prepared: Prepared, config: FinetuneConfig) -> list[int]:
@@ -237,7 +273,11 @@ def _has_label(prepared: Prepared, row: int) -> bool:
 
 
 def _task(
-    config: FinetuneConfig, shape: SegmenterConfig, precision: Precision, encoder: Package | None
+    config: FinetuneConfig,
+    shape: SegmenterConfig,
+    precision: Precision,
+    encoder: Package | None,
+    add_up: Sum = as_it_is,
 ) -> tuple[SegmentTask, Coverage | None]:
     """The task with the weights of the seed, whatever the precision: they are drawn without stored padding."""
     torch.manual_seed(derived_seed(config.seed, "weights") % 2**63)
@@ -248,7 +288,7 @@ def _task(
         coverage = transfer(tensors, drawn, ENCODER_RULES, config.min_coverage)
     segmenter = shape.build(precision.kernel)
     segmenter.load_state_dict(drawn.state_dict(), strict=True)
-    return SegmentTask(segmenter.to(precision.device)), coverage
+    return SegmentTask(segmenter.to(precision.device), add_up), coverage
 
 
 def _fresh_task(config: FinetuneConfig, shape: SegmenterConfig, precision: Precision) -> SegmentTask:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from apatite.core.types import Image, Scalar
 from apatite.data.batches import Batch
-from apatite.losses.overlap import cross_entropy_loss, soft_dice_loss
+from apatite.losses.overlap import Sum, as_it_is, cross_entropy_loss, soft_dice_loss
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.decoders.registry import DecoderConfig
 from apatite.nn.vit import ViTConfig
@@ -59,10 +59,11 @@ class SegmentTask:
 
     Args:
         segmenter: The model.
+        add_up: Sums over the processes that share a batch; both losses are those of the whole batch.
     """
 
-    def __init__(self, segmenter: Segmenter) -> None:
-        self.module = segmenter
+    def __init__(self, segmenter: Segmenter, add_up: Sum = as_it_is) -> None:
+        self.module, self.add_up = segmenter, add_up
 
     def losses(self, batch: Batch, step: int) -> dict[str, Scalar]:
         """Both losses on a labelled batch."""
@@ -70,6 +71,6 @@ class SegmentTask:
         assert batch.targets is not None and batch.is_annotated is not None
         logits = self.module(batch.images_hu)
         return {
-            "dice_loss": soft_dice_loss(logits, batch.targets, batch.is_annotated),
-            "cross_entropy": cross_entropy_loss(logits, batch.targets, batch.is_annotated),
+            "dice_loss": soft_dice_loss(logits, batch.targets, batch.is_annotated, self.add_up),
+            "cross_entropy": cross_entropy_loss(logits, batch.targets, batch.is_annotated, self.add_up),
         }

@@ -19,7 +19,7 @@ from apatite.core.volume import Grid, Volume
 from apatite.ct.region import RegionConfig, carry_back, cut_region, is_inside_region, middle_region
 from apatite.data.prepare_case import body_grid
 from apatite.engine.precision import choose_device
-from apatite.engine.weights import load_weights
+from apatite.engine.weights import build_with_weights
 from apatite.io.model_card import ModelCard
 from apatite.io.model_package import CARD, Package, read_package
 from apatite.io.run_folder import RunFolder
@@ -27,6 +27,8 @@ from apatite.segment.model import Segmenter, SegmenterConfig
 from apatite.segment.sliding import SlidingConfig, slide
 
 BODY_HU = -500.0
+MAX_POSITIONS = 2**26
+"""Numbers in a table of positions, tokens times width; a thousand times those of a usual model."""
 Centre = Float[np.ndarray, "3"] | Sequence[float]
 
 
@@ -59,8 +61,7 @@ class Predictor:
     def __init__(self, package: Package, device: str = "auto") -> None:
         self.card, self.digest = package.card, package.digest
         self.device = choose_device(device)
-        self.network: Segmenter = _config_of(package.card).build()
-        load_weights(self.network, package)
+        self.network: Segmenter = build_with_weights(lambda: _config_of(package.card).build(), package)
         self.network.to(self.device).eval()
 
     @property
@@ -111,13 +112,21 @@ def _config_of(card: ModelCard) -> SegmenterConfig:
         )
     try:
         config = load(SegmenterConfig, card.architecture, CARD)
-    except ConfigError as error:
+    except (ConfigError, ArithmeticError) as error:  # no heads, or a patch without extent
+        what, where = (error.what, error.where) if isinstance(error, ConfigError) else ("it divides by 0", "")
         raise ModelError(
-            f"describes another architecture: {error.what}",
-            where=error.where or CARD,
+            f"describes another architecture: {what}",
+            where=where or CARD,
             fix="use the version of Apatite that wrote it",
             code="MODEL_SHAPE",
         ) from error
+    if config.encoder.num_tokens * max(config.encoder.dim, config.decoder.mae.dim) > MAX_POSITIONS:
+        raise ModelError(
+            f"asks for {config.encoder.num_tokens} tokens, more than a machine can hold",
+            where=CARD,
+            fix="make the package again",
+            code="MODEL_SHAPE",
+        )
     if config.num_labels != len(card.label_names):
         raise ModelError(
             f"names {len(card.label_names)} labels for {config.num_labels} logits",

@@ -6,7 +6,7 @@ looks like a poor method. Here every target tensor under a rule is accounted for
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,15 @@ class Rule:
 
     source: str
     target: str | None
+
+
+Take = Literal["encoder", "embedding"]
+TAKES: Final[dict[Take, tuple[Rule, ...]]] = {
+    "encoder": (Rule(source="", target="encoder"),),
+    "embedding": (Rule(source="embed", target="encoder.embed"), Rule(source="", target=None)),
+}
+"""What of an encoder package goes into a segmenter; its decoder starts with fresh weights, and so do, where only the
+embedding is taken, the blocks. The floor then asks for its share of the embedding."""
 
 
 @dataclass(frozen=True, kw_only=True)

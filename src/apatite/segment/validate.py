@@ -34,7 +34,7 @@ class Validation:
         self.batches: list[Batch] = []
         if rows:
             source = open_source(prepared, rows, config.crop)
-            draw = Batches(source, range(len(rows)), config.batch, config.seed, labelled=True)
+            draw = Batches(source, config.batch, config.seed, labelled=True)
             wanted = len(rows) if prepared.kind == "region" else CROPS_PER_VOLUME * len(rows)
             starts = range(0, wanted, config.batch)
             # The last batch would run on into a second pass and count some cases twice.

@@ -1,0 +1,1 @@
+"""Many cases, many processes, some of them bad."""
