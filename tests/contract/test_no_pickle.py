@@ -24,7 +24,10 @@ CALLS = {
     "os.popen",
 }
 BUILTINS = {"eval", "exec", "compile", "__import__"}
-METHODS = {"extractall"}
+METHODS = {"extractall", "unpack_archive"}
+"""Whatever they are called on."""
+FALSE_ONLY = {"allow_pickle", "shell"}
+TRUE_ONLY = {"weights_only"}
 
 
 def findings(code: str) -> list[str]:
@@ -64,7 +67,8 @@ def _forbidden(node: ast.AST, names: dict[str, str]) -> Iterator[tuple[int, str]
         yield node.lineno, node.attr
     if isinstance(node, ast.Call):
         for keyword in node.keywords:
-            if keyword.arg in ("allow_pickle", "shell") and not _is_false(keyword.value):
+            is_wrong = keyword.arg in FALSE_ONLY and not _is(keyword.value, False)
+            if is_wrong or (keyword.arg in TRUE_ONLY and not _is(keyword.value, True)):
                 yield node.lineno, f"{keyword.arg}=…"
 
 
@@ -76,8 +80,8 @@ def _full_name(node: ast.AST, names: dict[str, str]) -> str:
     return ""
 
 
-def _is_false(value: ast.AST) -> bool:
-    return isinstance(value, ast.Constant) and value.value is False
+def _is(value: ast.AST, wanted: bool) -> bool:
+    return isinstance(value, ast.Constant) and value.value is wanted
 
 
 def test_the_package_has_none():
@@ -95,7 +99,7 @@ def test_the_package_has_none():
         "from pickle import loads",
         "def f():\n    import joblib.numpy_pickle",
         "import torch\ntorch.load('x')",
-        "import torch as t\nt.load('x', weights_only=False)",
+        "import torch as t\nt.load('x', weights_only=True)",
         "from torch import load\nload('x')",
         "from torch import load as read\nread('x')",
         "import torch\nread = torch.load",
@@ -116,6 +120,8 @@ def test_the_package_has_none():
         "import subprocess\nsubprocess.run('ls', shell=True)",
         "import subprocess\nsubprocess.run('ls', shell=flag)",
         "archive.extractall('x')",
+        "import shutil\nshutil.unpack_archive('x')",
+        "model.load('x', weights_only=False)",
     ],
 )
 def test_the_scanner_fires(code):

@@ -13,25 +13,36 @@ from apatite.engine.precision import Precision, candidates, choose_device, measu
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=[True, False])
-def has_bf16(request, monkeypatch) -> bool:
-    monkeypatch.setattr(module, "supports_bf16", lambda device: request.param)
-    return request.param
-
-
-def test_candidates_on_a_cpu(has_bf16):
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_candidates_on_a_cpu(monkeypatch, has_bf16, is_there):
+    monkeypatch.setattr(module, "supports_bf16", lambda device: has_bf16)
+    monkeypatch.setattr(module, "has_onednn", lambda: is_there)
     found = list(candidates(CPU))
-    formats = [("fp32", False), ("bf16", False), ("bf16", True)] if has_bf16 else [("fp32", False)]
-    assert [(one.format, one.attention_in_fp32) for one in found[::2]] == formats
-    assert {one.head_multiple for one in found} == {1, 16}
-    assert len({one.name for one in found}) == len(found) == 2 * len(formats)
+    names = ["fp32, heads x1", "fp32, heads x16"]
+    if has_bf16:
+        names += [f"bf16{how}, heads x{multiple}" for how in ("", "+fp32 attention") for multiple in (1, 16)]
+    names += (
+        ["fp32, heads x16, oneDNN", "fp32, compiled attention, oneDNN"] if is_there else ["fp32, compiled attention"]
+    )
+    names += ["bf16, compiled attention"] if has_bf16 else []
+    assert [one.name for one in found] == names
     assert {one.threads for one in found} == {torch.get_num_threads()}
     assert {one.device for one in found} == {"cpu"}
 
 
-@pytest.mark.parametrize("fastest", range(6))
+def test_a_gpu_is_not_offered_what_is_made_for_cpus(monkeypatch):
+    monkeypatch.setattr(module, "supports_bf16", lambda device: True)
+    found = list(candidates(torch.device("cuda")))
+    assert [one.name for one in found] == [
+        f"{name}, heads x{multiple}" for name in ("fp32", "bf16") for multiple in (1, 16)
+    ]
+
+
+@pytest.mark.parametrize("fastest", range(9))
 def test_the_fastest_of_real_repeats_is_chosen(monkeypatch, fastest):
     monkeypatch.setattr(module, "supports_bf16", lambda device: True)
+    monkeypatch.setattr(module, "has_onednn", lambda: True)
     mixes = list(candidates(CPU))
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
@@ -58,6 +69,8 @@ def test_what_was_chosen_survives_being_written_down():
     chosen = Precision(format="bf16", attention_in_fp32=True, head_multiple=16, threads=3)
     assert load(Precision, dump(chosen)) == chosen
     assert (chosen.kernel.head_multiple, chosen.kernel.in_fp32) == (16, True)
+    ours = Precision(compiled_attention=True, onednn_linear=True).kernel
+    assert (ours.compiled, ours.by_onednn, ours.head_multiple) == (True, True, 1)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -110,6 +111,17 @@ def test_an_uneven_scan_comes_back_exactly(tmp_path):
     label = (scan.voxels_hu > 50).astype(np.uint8)
     write_label(tmp_path / "l.nii.gz", label, scan.stack)
     np.testing.assert_array_equal(read_label(tmp_path / "l.nii.gz", again.stack), label)
+
+
+@pytest.mark.parametrize("thickness_mm", [5.0, 1.25])
+def test_even_slices_that_overlap_or_leave_gaps_keep_their_thickness(tmp_path, thickness_mm):
+    """Their places alone fit a regular grid; a NIfTI would call them as thick as their distance."""
+    even = stack_from_grid(Grid(shape=(5, 4, 6), ijk_to_ras=np.diag([0.5, 0.7, 2.5, 1.0])))
+    stack = replace(even, thickness_mm=np.full(5, thickness_mm))
+    write_scan(tmp_path / "a.nii.gz", Scan(voxels_hu=np.zeros(stack.shape, np.int16), stack=stack))
+    back = read_scan(tmp_path / "a.nii.gz").stack
+    assert back.thickness_mm.tolist() == [thickness_mm] * 5
+    np.testing.assert_allclose(back.origins_ras_mm, stack.origins_ras_mm, atol=1e-6)
 
 
 def test_a_scan_that_became_even_loses_its_sidecar(tmp_path):

@@ -36,6 +36,12 @@ def test_a_volume_is_one_file_per_array(tmp_path):
     assert len([p for p in (tmp_path / "v" / "image").rglob("*") if p.is_file()]) == 2
 
 
+def test_what_was_looked_for_is_said_per_case_in_the_order_of_the_labels(body_study):
+    prepared = body_study.open()
+    assert prepared.label_values == (2, 5)
+    assert prepared.is_annotated.tolist() == [[True, number % 2 == 0] for number in range(12)]
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"format": 1}', '{"format": 9, "kind": "region", "root": "/"}'])
 def test_another_folder_is_refused(tmp_path, content):
     if content is not None:

@@ -46,6 +46,13 @@ def test_reads_what_the_library_wrote(tmp_path: Path) -> None:
         ({"a": 3}, b"", None, "LENGTH_LIE"),
         ([1, 2], b"", None, "LENGTH_LIE"),
         ({"__metadata__": {"a": 1}}, b"", None, "LENGTH_LIE"),
+        ({"a": entry([2], 0, 8) | {"more": 1}}, b"12345678", None, "LENGTH_LIE"),
+        ({"a": entry([1] * 9, 0, 4)}, b"1234", None, "LENGTH_LIE"),
+        ({"a": {"dtype": "F32", "shape": ["2"], "data_offsets": [0, 8]}}, b"12345678", None, "LENGTH_LIE"),
+        ({"a": {"dtype": "F32", "shape": [2.0], "data_offsets": [0, 8]}}, b"12345678", None, "LENGTH_LIE"),
+        ({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, b"1234", None, "LENGTH_LIE"),
+        ({"\x1b[2J": entry([2], 0, 8)}, b"12345678", None, "LENGTH_LIE"),
+        ({"": entry([2], 0, 8)}, b"12345678", None, "LENGTH_LIE"),
     ],
 )
 def test_a_lie_is_refused(tmp_path: Path, header: object, data: bytes, length: int | None, code: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from apatite.calcium.burden import BurdenCuts
 from apatite.calibrate.threshold import ThresholdFit
+from apatite.core.errors import ConfigError, ModelError
 
 UNCALIBRATED_THRESHOLD = 0.5
 
@@ -49,15 +50,24 @@ class Calibration:
 def calibration_of(
     card_calibration: Mapping[str, Any] | None, burden: Mapping[str, Any] | None, domains: list[str]
 ) -> Calibration | None:
-    """The calibration that a model card carries; `None` where it carries none."""
+    """The calibration that a model card carries; `None` where it carries none.
+
+    Raises:
+        ModelError: the card holds something else under that name (`MODEL_VERSION`).
+    """
     if card_calibration is None:
         return None
-    fits = {
-        int(label): {reading: ThresholdFit.from_dict(values) for reading, values in readings.items()}
-        for label, readings in card_calibration["labels"].items()
-    }
-    cuts = {reading: BurdenCuts.from_dict(values) for reading, values in (burden or {}).items()}
-    return Calibration(fits=fits, burden=cuts, num_cases=int(card_calibration["num_cases"]), domains=domains)
+    try:
+        fits = {
+            int(label): {reading: ThresholdFit.from_dict(values) for reading, values in readings.items()}
+            for label, readings in card_calibration["labels"].items()
+        }
+        cuts = {reading: BurdenCuts.from_dict(values) for reading, values in (burden or {}).items()}
+        return Calibration(fits=fits, burden=cuts, num_cases=int(card_calibration["num_cases"]), domains=domains)
+    except (ConfigError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise ModelError(
+            "its calibration cannot be read", where="model card", fix="calibrate it again", code="MODEL_VERSION"
+        ) from error
 
 
 def thresholds_of(calibration: Calibration | None, label_values: Sequence[int], reading: str) -> list[float]:

@@ -40,11 +40,11 @@ class Inspect(CommonFlags):
 
 
 def _table(values: dict[str, Any]) -> "Table":
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     card = values["card"]
-    table = Table(title=f"{card['kind']} {escape(values['package'])}", show_header=False, title_justify="left")
+    table = Table(title=Text(f"{card['kind']} {values['package']}"), show_header=False, title_justify="left")
     table.add_column()
     table.add_column(overflow="fold")
     rows: list[tuple[str, Any]] = [
@@ -60,7 +60,8 @@ def _table(values: dict[str, Any]) -> "Table":
         *((key, value) for key, value in card["provenance"].items() if key != "use"),
     ]
     for name, value in rows:
-        table.add_row(escape(str(name)), escape(str(value) or "not stated"))
+        # Text is shown as it is: a card may hold what would be taken for markup.
+        table.add_row(Text(str(name)), Text(str(value) or "not stated"))
     return table
 
 

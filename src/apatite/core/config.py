@@ -5,6 +5,7 @@ same file can be given back. A YAML file or `key=value` changes values only: the
 and no environment variables in it.
 """
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
@@ -18,6 +19,12 @@ from apatite.core.errors import ConfigError
 from apatite.core.registry import nearest
 
 C = TypeVar("C")
+
+MAX_YAML_BYTES = 2**20
+
+_SHORT = reprlib.Repr()
+"""A few lines of YAML aliases can stand for more text than fits in memory, so a message shows only so much."""
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 200, 200
 
 
 def load(config_class: type[C], values: Mapping[str, Any], where: str = "config") -> C:
@@ -38,7 +45,7 @@ def load(config_class: type[C], values: Mapping[str, Any], where: str = "config"
         first = error.errors()[0]
         place = ".".join([where, *map(str, first["loc"])])
         raise ConfigError(
-            f"{first['msg'].lower()}, got {first['input']!r}", where=place, fix="correct that value"
+            f"{first['msg'].lower()}, got {_SHORT.repr(first['input'])}", where=place, fix="correct that value"
         ) from None
 
 
@@ -96,11 +103,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping with the safe loader.
 
     Raises:
-        ConfigError: the file is missing, is not YAML or is not a mapping.
+        ConfigError: the file is missing, over 1 MiB, is not YAML or is not a mapping.
     """
     try:
+        # A pipe would wait for ever, and a device has no end.
+        if not path.is_file() or path.stat().st_size > MAX_YAML_BYTES:
+            raise ValueError("no file, or one too large")
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(
             "cannot be read as YAML", where=str(path), fix="check the path and the file's syntax"
         ) from error

@@ -4,22 +4,30 @@ One file can be replaced in one step, a folder cannot; so a run killed at any mo
 the one after. Draws are counter-based, so weights, moments and the step are all there is to keep.
 """
 
+import errno
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from apatite.core.commit import committed
 from apatite.core.errors import ModelError, StorageError
+from apatite.io.sealed_tensors import BLANK_SEAL, require_sealed, seal
+from apatite.io.strict_json import parse_json
 from apatite.io.tensor_header import read_header
 
 Tensors = dict[str, Tensor]
 Values = dict[str, Any]
 
+_FIX = "restore it from a copy; or remove it: without `last` a run begins again at its first step"
 _SHOWN = 4
 """How many differing tensors a message names."""
 
@@ -36,11 +44,12 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, A
         StorageError: the disk is full, read-only, or gave back something else than was written.
     """
     stored = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
-    metadata = {"format": "pt", "state": json.dumps(dict(values), allow_nan=False)}
+    metadata = {"format": "pt", "state": json.dumps(dict(values), allow_nan=False), **BLANK_SEAL}
 
     def verify(part: Path) -> None:
         try:
             found = {name: claim.shape for name, claim in read_header(part).tensors.items()}
+            require_sealed(part, _FIX)
         except ModelError as error:
             raise StorageError(
                 "the checkpoint read back is damaged", where=str(path), fix="check the disk", code="IO_ERROR"
@@ -51,18 +60,25 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, A
             )
 
     with committed(path, verify) as part:
-        save_file(stored, part, metadata)
+        try:
+            save_file(stored, part, metadata)
+        except SafetensorError as error:
+            raise _as_os_error(error) from error
+        seal(part)
 
 
 def load_state(path: Path) -> tuple[Tensors, Values]:
     """Read a checkpoint, on the CPU.
 
     Raises:
-        ModelError: the file is missing, torn, or not a checkpoint.
+        ModelError: the file is missing or torn, is not a checkpoint (`MODEL_VERSION`), was damaged (`MODEL_DIGEST`), or
+            holds a number that is not finite (`NONFINITE`).
     """
     header = read_header(path)
     try:
-        values = json.loads(header.metadata["state"])
+        values = parse_json(header.metadata["state"].encode())
+        if not isinstance(values, dict):
+            raise ValueError("a state is a JSON object")
     except (KeyError, ValueError) as error:
         raise ModelError(
             "holds weights, but not the state of a run",
@@ -70,7 +86,15 @@ def load_state(path: Path) -> tuple[Tensors, Values]:
             fix="give a file of checkpoints/",
             code="MODEL_VERSION",
         ) from error
-    return load_file(path), values
+    require_sealed(path, _FIX)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelError("cannot be decoded", where=str(path), fix=_FIX, code="MODEL_DIGEST") from error
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{name} is not finite", where=str(path), fix=_FIX, code="NONFINITE")
+    return tensors, values
 
 
 def state_of(model: nn.Module, optimizer: Optimizer) -> tuple[Tensors, Values]:
@@ -95,9 +119,19 @@ def restore(model: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor
     Raises:
         ModelError: it belongs to another architecture or optimiser (`MODEL_SHAPE`); nothing has been changed then.
     """
-    weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    require_equal_shapes(shapes_of(model.state_dict()), shapes_of(weights), where="checkpoint")
-    content = _optimizer_content(optimizer, tensors, settings)
+    # What belongs to neither counts as a weight, and is refused as one that the model does not have.
+    weights = {
+        name.removeprefix("model."): tensor for name, tensor in tensors.items() if not name.startswith("optimizer.")
+    }
+    wanted = model.state_dict()
+    require_equal_shapes(shapes_of(wanted), shapes_of(weights), where="checkpoint")
+    if others := [name for name, tensor in weights.items() if tensor.dtype != wanted[name].dtype]:
+        # torch would convert in silence: integers with the same bits are other weights.
+        raise ModelError(f"{others[0]} is of another type", where="checkpoint", fix=_FIX, code="MODEL_SHAPE")
+    try:
+        content = _optimizer_content(optimizer, tensors, settings)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError("its optimiser cannot be read", where="checkpoint", fix=_FIX, code="MODEL_VERSION") from error
     model.load_state_dict(weights, strict=True)
     optimizer.load_state_dict(content)
 
@@ -133,6 +167,13 @@ def require_equal_shapes(
         )
 
 
+def _as_os_error(error: SafetensorError) -> OSError:
+    """What the disk said: safetensors gives it as text alone, so a full disk would look like a bug."""
+    found = re.search(r"os error (\d+)", str(error))
+    number = int(found[1]) if found else errno.EIO
+    return OSError(number, os.strerror(number))
+
+
 def _optimizer_content(
     optimizer: Optimizer, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -154,8 +195,11 @@ def _optimizer_content(
         if not key.startswith("optimizer."):
             continue
         _, index, name = key.split(".", 2)
-        if int(index) >= len(parameters) or (
-            isinstance(value, Tensor) and value.dim() and value.shape != parameters[int(index)].shape
+        if not 0 <= int(index) < len(parameters) or (
+            isinstance(value, Tensor)
+            and (
+                not value.is_floating_point() or value.shape != (() if name == "step" else parameters[int(index)].shape)
+            )
         ):
             raise ModelError(
                 f"{key} fits no parameter",
@@ -165,4 +209,6 @@ def _optimizer_content(
             )
         # A copy: the loaded tensors may be a view of the file, and the optimiser writes into what it is given.
         state.setdefault(int(index), {})[name] = value.clone() if isinstance(value, Tensor) else value
+    if len({frozenset(moments) for moments in state.values()}) > 1:
+        raise ValueError("some parameters have moments that others lack")
     return {"state": state, "param_groups": groups}

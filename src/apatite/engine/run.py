@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from apatite.core.errors import ConfigError, StoppedError
+from apatite.core.errors import ConfigError, ModelError, StoppedError
 from apatite.data.batches import Batch
 from apatite.engine.checkpoint import load_state, restore, save_state, state_of
 from apatite.engine.fit import FitPlan, Row, Task, fit
@@ -18,6 +18,8 @@ from apatite.engine.journal import Journal
 from apatite.engine.machine import differences, machine, refuse_inexact
 from apatite.engine.place import Place
 from apatite.engine.precision import Precision, choose_device, measure_precision
+
+_STATE_KEYS = {"step", "seed", "steps", "best_score", "machine", "optimizer"}
 
 Check = Callable[[int], Row]
 """Looks at the model after a step; a `score` in its row, higher is better, decides what is `best`."""
@@ -97,6 +99,13 @@ class TrainingRun:
             self._rewind(0)
             return 0
         tensors, values = load_state(self.folder.last)
+        if missing := _STATE_KEYS - values.keys():
+            raise ModelError(
+                f"the checkpoint does not say {', '.join(sorted(missing))}",
+                where=str(self.folder.last),
+                fix="resume with the version of Apatite that began the run, or begin it anew",
+                code="MODEL_VERSION",
+            )
         if (values["seed"], values["steps"]) != (self.plan.seed, self.plan.steps):
             raise ConfigError(
                 f"the checkpoint is of a run of {values['steps']} steps with seed {values['seed']}",
@@ -125,6 +134,7 @@ class TrainingRun:
 
         Raises:
             StoppedError: a signal asked for it; the state is committed.
+            BusyError: the folder was given to another process (`LEASE_LOST`).
         """
         saved_at = time.monotonic()
         for row in fit(self.task, batches, self.optimizer, self.plan, first_step, self.world):
@@ -153,6 +163,7 @@ class TrainingRun:
         if check is not None and is_checked:
             row |= self._check(check, done)
         if is_last or is_checked or done % self.pace.journal_every == 0:
+            self.place.confirm()
             self.journal.write(row)
 
     def _check(self, check: Check, done: int) -> Row:
@@ -160,6 +171,7 @@ class TrainingRun:
         with torch.no_grad():
             found = check(done)
         if found.get("score", float("-inf")) > self.best_score:
+            self.place.confirm()
             self.best_score = found["score"]
             tensors = {f"model.{name}": tensor for name, tensor in self.task.module.state_dict().items()}
             save_state(self.folder.best, tensors, {"step": done, "score": self.best_score})
@@ -176,6 +188,7 @@ class TrainingRun:
             "machine": machine(self.plan.precision, self.world.share.of),
             "optimizer": optimizer,
         }
+        self.place.confirm()
         save_state(self.folder.last, tensors, values)
 
     def last_row(self) -> Row:

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from apatite.core.errors import ModelError
 from apatite.engine.checkpoint import require_equal_shapes, shapes_of
 from apatite.io.model_package import CARD, Package
-from apatite.io.strict_json import children
+from apatite.io.strict_json import levels
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -95,12 +95,9 @@ def _require_fit(module: nn.Module, package: Package) -> None:
 
 def _refuse_large_settings(package: Package) -> None:
     """Refuse sizes that would overflow, or loop for long, even where no memory is taken."""
-    level = [dict(package.card.architecture)]
-    while level:
-        for value in level:
-            if isinstance(value, int | float) and not abs(value) <= MAX_SETTING:
-                raise ModelError(f"asks for a size over {MAX_SETTING}", where=CARD, fix=_FIX, code="MODEL_SHAPE")
-        level = [child for node in level for child in children(node)]
+    for value in (item for level in levels(dict(package.card.architecture)) for item in level):
+        if isinstance(value, int | float) and not abs(value) <= MAX_SETTING:
+            raise ModelError(f"asks for a size over {MAX_SETTING}", where=CARD, fix=_FIX, code="MODEL_SHAPE")
 
 
 class _Weightless(TorchFunctionMode):

@@ -5,12 +5,14 @@ its threshold was chosen on phantoms or on patients. So every field is required 
 is an error, and the domains of training, calibration and reference data are kept apart.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from apatite.core.config import dump, load
 from apatite.core.errors import ConfigError, ModelError
+from apatite.io.strict_json import levels
 
 FORMAT_VERSION = 1
 KINDS = ("encoder", "segmenter")
@@ -18,6 +20,9 @@ RESEARCH_USE_ONLY = (
     "Research prototype: not a medical device, not cleared or marked by any authority. "
     "Outputs must not be used for diagnosis, treatment or patient management."
 )
+MAX_VOXELS = 2**28
+"""Of an input; 512 × 512 × 1024. A card that asks for more is hostile or wrong, and memory would end before it does."""
+SPACINGS_MM = (0.02, 100.0)
 DOMAIN_STAGES = ("pretraining", "training", "calibration", "reference")
 """Where data of some domain (`phantom`, `real`, ...) may have entered a model."""
 
@@ -44,7 +49,9 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         is_window = [low < high for low, high in self.windows_hu]
-        if min(self.shape) < 1 or min(self.spacing_mm) <= 0 or not is_window or not all(is_window):
+        is_size = min(self.shape) >= 1 and math.prod(self.shape) <= MAX_VOXELS
+        is_spacing = all(SPACINGS_MM[0] <= edge <= SPACINGS_MM[1] for edge in self.spacing_mm)
+        if not is_size or not is_spacing or not is_window or not all(is_window):
             raise ConfigError(
                 f"an input of {self.shape} voxels of {self.spacing_mm} mm in windows {self.windows_hu} is impossible"
             )
@@ -118,21 +125,53 @@ def card_from_values(values: Mapping[str, Any], where: str) -> ModelCard:
     """Build a card from what `model.json` holds.
 
     Raises:
-        ModelError: another format version, an unknown or missing key, or a value that is impossible (`MODEL_VERSION`).
+        ModelError: another format version, an unknown or missing key, a value that is impossible, or text with
+            characters that cannot be shown (`MODEL_VERSION`).
     """
+    _refuse_unprintable(values, where)
     version = values.get("format_version")
     if version != FORMAT_VERSION:
-        fix = "use the version of Apatite that wrote it, or make the package again"
         raise ModelError(
-            f"format version {version!r}, this is {FORMAT_VERSION}", where=where, fix=fix, code="MODEL_VERSION"
+            _short(f"format version {version!r}, this is {FORMAT_VERSION}"),
+            where=where,
+            fix=_MAKE_AGAIN,
+            code="MODEL_VERSION",
         )
     try:
-        return load(ModelCard, values, where)
+        card = load(ModelCard, values, where)
     except ConfigError as error:
-        raise ModelError(error.what, where=error.where or where, fix=error.fix, code="MODEL_VERSION") from error
+        raise ModelError(
+            _short(error.what), where=error.where or where, fix=error.fix or _MAKE_AGAIN, code="MODEL_VERSION"
+        ) from error
+    # "1" and "01" are one number: the second name would silently replace the first.
+    if {str(value) for value in card.label_names} != set(values["label_names"]):
+        raise ModelError(
+            "a label value is not written as a plain number", where=where, fix=_MAKE_AGAIN, code="MODEL_VERSION"
+        )
+    return card
 
 
 def values_of_card(card: ModelCard) -> Plain:
     """A card as JSON can hold it; label values become text."""
     values = dump(card)
     return {**values, "label_names": {str(value): name for value, name in card.label_names.items()}}
+
+
+_MAKE_AGAIN = "use the version of Apatite that wrote it, or make the package again"
+
+
+def _refuse_unprintable(values: Mapping[str, Any], where: str) -> None:
+    """What a card says is shown in terminals and tables, where a control character would forge or hide a line."""
+    for text in (item for level in levels(dict(values)) for item in level if isinstance(item, str)):
+        if not text.isprintable():
+            raise ModelError(
+                f"holds characters that cannot be shown: {_short(ascii(text))}",
+                where=where,
+                fix="write it in one line of plain text",
+                code="MODEL_VERSION",
+            )
+
+
+def _short(text: str) -> str:
+    """A message names the offending value, but does not repeat a file."""
+    return text if len(text) <= 400 else f"{text[:400]}..."

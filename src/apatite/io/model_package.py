@@ -11,8 +11,10 @@ again, so compare `Package.digest` with the one its maker published. Knows no to
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,18 @@ from safetensors.numpy import load, save
 from apatite.core.commit import commit_bytes, committed_folder
 from apatite.core.errors import ModelError, StorageError
 from apatite.io.model_card import ModelCard, card_from_values, values_of_card
-from apatite.io.tensor_header import TensorHeader, read_header
+from apatite.io.regular_file import open_regular, read_regular
+from apatite.io.strict_json import parse_json
+from apatite.io.tensor_header import TensorHeader, header_of, read_header
 
 CARD, WEIGHTS, SEAL = "model.json", "weights.safetensors", "MANIFEST.sha256"
 MAX_CARD_BYTES = 2**20
+MAX_WEIGHTS_BYTES = 4 * 2**30
+"""A thousand million numbers of fp32; checked before any is read."""
 
 _FIX = "copy or make the package again; do not use these weights"
+_LOOKED_AT = 10
+"""Files of a folder; more than a package has, fewer than could flood a message."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,7 +71,7 @@ class Summary:
     @property
     def num_parameters(self) -> int:
         """How many numbers the weights hold."""
-        return sum(int(np.prod(claim.shape)) for claim in self.header.tensors.values())
+        return sum(math.prod(claim.shape) for claim in self.header.tensors.values())
 
 
 def write_package(folder: Path, card: ModelCard, weights: Mapping[str, np.ndarray]) -> None:
@@ -108,13 +116,14 @@ def read_summary(folder: Path) -> Summary:
     """Check a package's seal, card and header, without decoding its weights.
 
     Raises:
-        ModelError: files missing, added or altered (`MODEL_DIGEST`), another format or an unknown key
-            (`MODEL_VERSION`), or a header that lies or is too large.
+        ModelError: files missing, added or altered (`MODEL_DIGEST`), a link, pipe or device in place of one
+            (`IO_ERROR`), another format or an unknown key (`MODEL_VERSION`), or a header that lies or is too large.
     """
     seal = _read_seal(folder)
-    for name in (CARD, WEIGHTS):
-        _require_digest(_sha256_of_file(folder / name), seal[name], folder / name)
-    return Summary(card=_read_card(folder), header=read_header(folder / WEIGHTS), digest=_digest_of_seal(seal))
+    card = _read_card(folder, seal)
+    header = _read_header(folder)
+    _require_digest(_sha256_of_file(folder / WEIGHTS), seal[WEIGHTS], folder / WEIGHTS)
+    return Summary(card=card, header=header, digest=_digest_of_seal(seal))
 
 
 def read_package(folder: Path) -> Package:
@@ -124,12 +133,12 @@ def read_package(folder: Path) -> Package:
         ModelError: as `read_summary`, or a weight is not finite (`NONFINITE`).
     """
     seal = _read_seal(folder)
-    _require_digest(_sha256(_read_bytes(folder / CARD)), seal[CARD], folder / CARD)
-    card = _read_card(folder)
-    read_header(folder / WEIGHTS)
-    # What is decoded is what was digested: the bytes are read once.
-    content = _read_bytes(folder / WEIGHTS)
+    card = _read_card(folder, seal)
+    _read_header(folder)
+    content = read_regular(folder / WEIGHTS, MAX_WEIGHTS_BYTES)
+    # What is decoded is what was digested and checked: the file may have changed since its header was read.
     _require_digest(_sha256(content), seal[WEIGHTS], folder / WEIGHTS)
+    header_of(content, str(folder / WEIGHTS))
     try:
         weights = load(content)
     except (SafetensorError, KeyError, ValueError) as error:
@@ -205,7 +214,7 @@ def _sha256(data: bytes) -> str:
 
 def _sha256_of_file(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise _unreadable(path) from error
@@ -220,11 +229,16 @@ def _read_seal(folder: Path) -> dict[str, str]:
             fix="give the folder that holds model.json",
             code="MODEL_DIGEST",
         )
-    found, wanted = {path.name for path in folder.iterdir()}, {CARD, WEIGHTS, SEAL}
+    try:
+        found, wanted = {path.name for path in islice(folder.iterdir(), _LOOKED_AT)}, {CARD, WEIGHTS, SEAL}
+    except OSError as error:
+        raise _unreadable(folder) from error
     for names, word in ((wanted - found, "missing"), (found - wanted, "not part of a package")):
         if names:
-            raise ModelError(f"{', '.join(sorted(names))}: {word}", where=str(folder), fix=_FIX, code="MODEL_DIGEST")
-    text = _read_bytes(folder / SEAL, limit=1000).decode("ascii", errors="replace")
+            # ascii: a file's name may hold what would move the cursor.
+            shown = ", ".join(name if name.isprintable() else ascii(name) for name in sorted(names))
+            raise ModelError(f"{shown}: {word}", where=str(folder), fix=_FIX, code="MODEL_DIGEST")
+    text = read_regular(folder / SEAL, limit=1000).decode("ascii", errors="replace")
     digests = {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}
     if set(digests) != {CARD, WEIGHTS} or _seal_text(digests) != text:
         raise ModelError(
@@ -238,23 +252,25 @@ def _require_digest(found: str, wanted: str, path: Path) -> None:
         raise ModelError("was altered after it was sealed", where=str(path), fix=_FIX, code="MODEL_DIGEST")
 
 
-def _read_card(folder: Path) -> ModelCard:
+def _read_card(folder: Path, seal: Mapping[str, str]) -> ModelCard:
+    """The card that was sealed."""
+    content = read_regular(folder / CARD, MAX_CARD_BYTES)
+    _require_digest(_sha256(content), seal[CARD], folder / CARD)
     try:
-        values = json.loads(_read_bytes(folder / CARD, limit=MAX_CARD_BYTES))
-    except (ValueError, RecursionError) as error:
+        values = parse_json(content)
+    except ValueError as error:
         raise ModelError("is not JSON", where=str(folder / CARD), fix=_FIX, code="MODEL_VERSION") from error
     if not isinstance(values, dict):
         raise ModelError("is not a JSON object", where=str(folder / CARD), fix=_FIX, code="MODEL_VERSION")
     return card_from_values(values, where=CARD)
 
 
-def _read_bytes(path: Path, limit: int | None = None) -> bytes:
-    try:
-        if limit is not None and path.stat().st_size > limit:
-            raise ModelError(f"is over {limit} bytes", where=str(path), fix=_FIX, code="TOO_LARGE")
-        return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path) from error
+def _read_header(folder: Path) -> TensorHeader:
+    """The weights' header, once the file is of a size that a machine can hold."""
+    header = read_header(folder / WEIGHTS)
+    if max((claim.end for claim in header.tensors.values()), default=0) > MAX_WEIGHTS_BYTES:
+        raise ModelError(f"is over {MAX_WEIGHTS_BYTES} bytes", where=str(folder / WEIGHTS), fix=_FIX, code="TOO_LARGE")
+    return header
 
 
 def _unreadable(path: Path) -> ModelError:

@@ -6,17 +6,22 @@ torn file lies there, so the claims are checked against the file and against lim
 Source: the format's description, https://github.com/huggingface/safetensors (README, "Format").
 """
 
-import json
+import io
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from apatite.core.errors import ModelError
+from apatite.io.regular_file import open_regular
+from apatite.io.strict_json import parse_json
 
-MAX_HEADER_BYTES = 16 * 2**20
+MAX_HEADER_BYTES = 4 * 2**20
+"""Room for the most tensors; hostile JSON needs some forty times its length in memory once it is parsed."""
 MAX_TENSORS = 20_000
+MAX_AXES = 8
+MAX_NAME = 300
 _SIZE_BYTES = 8
 _ITEM_BYTES = {
     "BOOL": 1,
@@ -57,18 +62,20 @@ def read_header(path: Path) -> TensorHeader:
     """Read and check the header of a safetensors file.
 
     Raises:
-        ModelError: the file is missing or is not one (`LENGTH_LIE`), is too short (`TRUNCATED`), or its header is over
-            16 MiB or names more than 20 000 tensors (`TOO_LARGE`).
+        ModelError: the file is missing or no regular file (`IO_ERROR`), is not a safetensors file (`LENGTH_LIE`), is
+            too short or too long (`TRUNCATED`, `TRAILING_DATA`), or its header is over 4 MiB or names more than 20 000
+            tensors (`TOO_LARGE`).
     """
-    try:
-        with path.open("rb") as file:
-            return _read(file, str(path))
-    except OSError as error:
-        raise ModelError("cannot be read", where=str(path), fix="check the path", code="IO_ERROR") from error
+    with open_regular(path) as file:
+        return _read(file, os.fstat(file.fileno()).st_size, str(path))
 
 
-def _read(file: BinaryIO, where: str) -> TensorHeader:
-    file_bytes = os.fstat(file.fileno()).st_size
+def header_of(content: bytes, where: str) -> TensorHeader:
+    """The checked header of a safetensors file that was read already; errors as `read_header`."""
+    return _read(io.BytesIO(content), len(content), where)
+
+
+def _read(file: io.BufferedIOBase, file_bytes: int, where: str) -> TensorHeader:
     length = int.from_bytes(file.read(_SIZE_BYTES), "little")
     if file_bytes < _SIZE_BYTES or length > file_bytes - _SIZE_BYTES:
         raise ModelError(
@@ -82,7 +89,7 @@ def _read(file: BinaryIO, where: str) -> TensorHeader:
             code="TOO_LARGE",
         )
     try:
-        content = json.loads(file.read(length))
+        content = parse_json(file.read(length))
         metadata = content.pop("__metadata__", {})
         if len(content) > MAX_TENSORS:
             raise ModelError(
@@ -92,9 +99,9 @@ def _read(file: BinaryIO, where: str) -> TensorHeader:
                 code="TOO_LARGE",
             )
         header = TensorHeader(
-            tensors={name: _claim(entry) for name, entry in content.items()}, metadata=_texts(metadata)
+            tensors={_name(name): _claim(entry) for name, entry in content.items()}, metadata=_texts(metadata)
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError("is not a safetensors file", where=where, fix=_FIX, code="LENGTH_LIE") from error
     _check_places(header, file_bytes - _SIZE_BYTES - length, where)
     return header
@@ -103,12 +110,28 @@ def _read(file: BinaryIO, where: str) -> TensorHeader:
 _FIX = "copy or make the file again"
 
 
+def _name(name: str) -> str:
+    # Names are shown in messages, where a control character would move the cursor or hide a line.
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        raise ValueError("a tensor's name is no name")
+    return name
+
+
 def _claim(entry: dict[str, Any]) -> TensorClaim:
-    begin, end = (int(place) for place in entry["data_offsets"])
-    shape = tuple(int(edge) for edge in entry["shape"])
-    if any(edge < 0 for edge in shape) or end - begin != math.prod(shape) * _ITEM_BYTES[entry["dtype"]]:
+    if set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError("a tensor has more or less than type, shape and place")
+    begin, end = (_whole(place) for place in entry["data_offsets"])
+    shape = tuple(_whole(edge) for edge in entry["shape"][:MAX_AXES])
+    if len(entry["shape"]) > MAX_AXES or end - begin != math.prod(shape) * _ITEM_BYTES[entry["dtype"]]:
         raise ValueError("a tensor's place does not fit its shape")
     return TensorClaim(dtype=entry["dtype"], shape=shape, begin=begin, end=end)
+
+
+def _whole(value: Any) -> int:
+    """A length or a place: what fits 64 bits, so that no arithmetic on it is long."""
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError("a length is no whole number")
+    return value
 
 
 def _texts(metadata: dict[str, str]) -> dict[str, str]:
