@@ -17,6 +17,7 @@ from apatite.io.model_package import read_package
 from apatite.io.run_folder import RunFolder
 from apatite.segment.config import FinetuneConfig
 from apatite.segment.finetune import augment_config, finetune, labelled_rows, segmenter_config
+from apatite.segment.predict import open_predictor
 from apatite.segment.validate import Validation
 
 
@@ -125,6 +126,31 @@ def test_the_table_and_the_domains_of_an_encoder(head_study, tiny, make_encoder,
     assert all(row.target == f"encoder.{row.source}" for row in made.coverage.rows)
     domains = read_package(made.package).card.domains
     assert (domains["pretraining"], domains["training"]) == (["phantom", "real"], ["phantom"])
+
+
+def test_the_embedding_alone_may_be_taken_over(head_study, tiny, make_encoder, tmp_path, monkeypatch):
+    encoder, begun = make_encoder(), []
+    monkeypatch.setattr(
+        "apatite.segment.finetune.build_optimizer",
+        lambda module, config, depth: begun.append(dict(module.state_dict())) or stop(),
+    )
+    for name, init_from in (("scratch", None), ("embedding", encoder)):
+        with pytest.raises(Stop):
+            finetune(replace(tiny, take="embedding"), head_study.prepared, tmp_path / name, init_from=init_from)
+    scratch, tuned = begun
+    changed = {name for name in scratch if not torch.equal(scratch[name], tuned[name])}
+    assert changed == {"encoder.embed.weight"}  # its bias is zero in both
+    assert np.array_equal(tuned["encoder.embed.weight"], read_package(encoder).weights["embed.weight"])
+
+
+def test_a_run_with_a_conv_stem_is_packed_and_read_again(head_study, tiny, make_encoder, tmp_path):
+    config = replace(tiny, stem="conv", steps=2)
+    made = finetune(config, head_study.prepared, tmp_path / "run")
+    assert read_package(made.package).card.architecture["encoder"]["stem"] == "conv"
+    predictor = open_predictor(tmp_path / "run", "cpu")
+    assert "embed.stages.0.0.weight" in predictor.network.encoder.state_dict()
+    with pytest.raises(ModelError, match="only"):
+        finetune(config, head_study.prepared, tmp_path / "other", init_from=make_encoder())
 
 
 def test_weights_before_training_differ_only_where_pretrained(head_study, tiny, make_encoder, tmp_path, monkeypatch):

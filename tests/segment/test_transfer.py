@@ -1,13 +1,15 @@
 """What a transfer loads is exactly what its table says, and too little is refused."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from apatite.core.errors import ConfigError, ModelError
-from apatite.segment.transfer import Rule, transfer
+from apatite.nn.vit import ViTConfig
+from apatite.segment.transfer import TAKES, Rule, transfer
 
 
 class Encoder(nn.Module):
@@ -129,3 +131,32 @@ def test_lines_show_what_was_not_loaded_first() -> None:
     lines = transfer(tensors, Segmenter(), RULES, floor=0.5).lines(most=2)
     assert lines[0].split() == ["backbone.norm.bias", "missing", "3", "from", "student.encoder.norm.bias"]
     assert lines[-1] == "... and 2 more"
+
+
+def segmenter_and_encoder(**changes: object) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """A tiny segmenter, and the weights of an encoder drawn apart from it; `changes` are the encoder's."""
+    shape = ViTConfig(crop=(4, 6, 10), patch=(2, 3, 5), dim=12, depth=2, heads=2)
+    torch.manual_seed(3)
+    encoder = replace(shape, **changes).build().state_dict()
+    return nn.ModuleDict({"encoder": replace(shape, stem=changes.get("stem", "linear")).build()}), encoder
+
+
+@pytest.mark.parametrize("stem", ["linear", "conv"])
+def test_the_embedding_alone_is_taken_and_nothing_of_the_blocks(stem: str) -> None:
+    target, encoder = segmenter_and_encoder(stem=stem)
+    before = copy.deepcopy(target.state_dict())
+    coverage = transfer(encoder, target, TAKES["embedding"])
+    assert coverage.ratio == 1.0
+    assert {row.target for row in coverage.rows} == {name for name in before if name.startswith("encoder.embed.")}
+    assert set(coverage.dropped) == {name for name in encoder if not name.startswith("embed.")}
+    for name, tensor in target.state_dict().items():
+        is_taken = name.startswith("encoder.embed.")
+        assert torch.equal(tensor, encoder[name.removeprefix("encoder.")] if is_taken else before[name]), name
+
+
+def test_the_floor_is_a_share_of_what_is_taken() -> None:
+    """With another patch the blocks would fit and cover most of the encoder; the embedding fits nowhere."""
+    target, encoder = segmenter_and_encoder(patch=(2, 3, 10))
+    with pytest.raises(ModelError, match=r"only 1\.6%"):  # of 12 * 60 weights and 12 biases the biases
+        transfer(encoder, target, TAKES["embedding"])
+    assert transfer(encoder, target, TAKES["encoder"], floor=0.7).ratio > 0.7

@@ -129,7 +129,7 @@ def _pretrain(config: PretrainConfig, prepared: Prepared, place: Place, watch: W
 def encoder_config(config: PretrainConfig, prepared: Prepared) -> ViTConfig:
     """The encoder of a run on a prepared folder."""
     return model_size(config.model).encoder(
-        crop=crop_of(prepared, config.crop), patch=config.patch, windows_hu=config.windows_hu
+        crop=crop_of(prepared, config.crop), patch=config.patch, windows_hu=config.windows_hu, stem=config.stem
     )
 
 

@@ -33,11 +33,8 @@ from apatite.losses.overlap import Sum, as_it_is
 from apatite.nn.models import model_size
 from apatite.segment.config import FinetuneConfig
 from apatite.segment.model import SegmenterConfig, SegmentTask
-from apatite.segment.transfer import Coverage, Rule, transfer
+from apatite.segment.transfer import TAKES, Coverage, transfer
 from apatite.segment.validate import Validation
-
-ENCODER_RULES = (Rule(source="", target="encoder"),)
-"""An encoder package's names are those of the segmenter's encoder; its decoder starts with fresh weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +196,7 @@ def segmenter_config(config: FinetuneConfig, prepared: Prepared) -> SegmenterCon
         patch=config.patch,
         windows_hu=config.windows_hu,
         drop_path=config.drop_path,
+        stem=config.stem,
     )
     return SegmenterConfig(encoder=encoder, decoder=config.decoder, num_labels=len(prepared.label_values))
 
@@ -285,7 +283,7 @@ def _task(
     coverage = None
     if encoder is not None:
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in encoder.weights.items()}
-        coverage = transfer(tensors, drawn, ENCODER_RULES, config.min_coverage)
+        coverage = transfer(tensors, drawn, TAKES[config.take], config.min_coverage)
     segmenter = shape.build(precision.kernel)
     segmenter.load_state_dict(drawn.state_dict(), strict=True)
     return SegmentTask(segmenter.to(precision.device), add_up), coverage
