@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test lint clean
+.PHONY: venv demo test mutants lint clean
 
 venv: $(STAMP)
 
@@ -19,6 +19,9 @@ demo: venv
 
 test: venv
 	$(BIN)/pytest -n 2 -q
+
+mutants: venv
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/faults/plant.py
 
 lint: venv
 	$(BIN)/ruff check src tests benchmarks

@@ -156,22 +156,52 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
     assert names(tmp_path) == ["model"]
 
 
-def test_every_entry_of_a_folder_is_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[str] = []
-    real = os.fsync
-
-    def note(descriptor: int) -> None:
-        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        real(descriptor)
-
+@pytest.fixture
+def happened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every fsync and rename in order, by the name that the file bears at that moment."""
     if not Path("/proc/self/fd").exists():
         pytest.skip("needs /proc to see what is synced")
-    monkeypatch.setattr("apatite.core.commit.os.fsync", note)
+    seen: list[str] = []
+    fsync, rename, replace = os.fsync, os.rename, os.replace
+
+    def note_sync(descriptor: int) -> None:
+        seen.append(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+        fsync(descriptor)
+
+    def note_move(move):
+        def noted(source, target, **options) -> None:
+            seen.append(f"{Path(source).name} -> {Path(target).name}")
+            move(source, target, **options)
+
+        return noted
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "rename", note_move(rename))
+    monkeypatch.setattr(os, "replace", note_move(replace))
+    return seen
+
+
+def test_a_file_is_durable_before_it_gets_its_name_and_its_folder_after(tmp_path: Path, happened: list[str]) -> None:
+    with committed(tmp_path / "study" / "volumes.csv") as part:
+        part.write_text("case_id")
+        name = part.name
+    assert happened == [f"fsync {name}", f"{name} -> volumes.csv", "fsync study"]
+
+
+def test_every_entry_of_a_folder_is_durable_before_it_gets_its_name(tmp_path: Path, happened: list[str]) -> None:
     with committed_folder(tmp_path / "model") as part:
         (part / "inner").mkdir()
         (part / "inner" / "weights").write_bytes(b"w")
-        part_name = part.name
-    assert {"inner", "weights", part_name, tmp_path.name} <= set(synced)
+        name = part.name
+    *synced, moved, last = happened
+    assert sorted(synced) == sorted(["fsync inner", "fsync weights", f"fsync {name}"])
+    assert (moved, last) == (f"{name} -> model", f"fsync {tmp_path.name}")
+
+
+def test_every_line_of_a_journal_is_made_durable(tmp_path: Path, happened: list[str]) -> None:
+    append_line(tmp_path / "metrics.jsonl", "{}")
+    append_line(tmp_path / "metrics.jsonl", "{}")
+    assert happened == ["fsync metrics.jsonl"] * 2
 
 
 def test_a_failed_folder_leaves_nothing_and_an_existing_one_is_kept(tmp_path: Path) -> None:

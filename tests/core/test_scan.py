@@ -61,6 +61,17 @@ def test_the_normal_points_the_way_slices_are_sorted(seed: int) -> None:
     assert stack.pixel_mm2 == pytest.approx(stack.column_spacing_mm * stack.row_spacing_mm)
 
 
+def test_the_area_of_a_pixel_that_is_no_rectangle() -> None:
+    stack = SliceStack(
+        shape=(1, 3, 4),
+        origins_ras_mm=np.zeros((1, 3)),
+        column_step_ras_mm=np.array([0.5, 0.0, 0.0]),
+        row_step_ras_mm=np.array([0.3, 0.4, 0.0]),
+        thickness_mm=np.array([2.0]),
+    )
+    assert stack.pixel_mm2 == pytest.approx(0.5 * 0.4)  # base times height; both edges are 0.5 mm long
+
+
 def test_planted_axis_order() -> None:
     stack = SliceStack(
         shape=SHAPE,

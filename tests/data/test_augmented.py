@@ -61,6 +61,33 @@ def test_a_step_is_the_same_in_any_order_and_another_seed_is_not():
     assert not torch.equal(constant(1).images_hu, constant(0).images_hu)
 
 
+def test_the_shares_of_several_processes_are_augmented_as_the_whole_batch_is():
+    def part_of(index: int) -> Augmented:
+        """The first or the second half of every batch."""
+        samples = slice(2 * index, 2 * index + 2)
+
+        def part(step: int) -> Batch:
+            whole = make(step)
+            assert whole.targets is not None
+            assert whole.is_annotated is not None
+            return Batch(
+                case_ids=whole.case_ids[samples],
+                images_hu=whole.images_hu[samples],
+                targets=whole.targets[samples],
+                is_annotated=whole.is_annotated[samples],
+                first_sample=samples.start,
+            )
+
+        return Augmented(part, AugmentConfig(mirror_pairs=((1, 2),)), seed=1)
+
+    for step in range(4):
+        whole = Augmented(make, AugmentConfig(mirror_pairs=((1, 2),)), seed=1)(step)
+        parts = [part_of(index)(step) for index in range(2)]
+        for name in ("images_hu", "targets", "is_annotated"):
+            joined = torch.cat([getattr(part, name) for part in parts])
+            torch.testing.assert_close(joined, getattr(whole, name), rtol=1e-5, atol=1e-3)
+
+
 def test_the_identity_and_unlabelled_batches_pass_through():
     def unlabelled(step: int) -> Batch:
         return Batch(case_ids=make(step).case_ids, images_hu=make(step).images_hu)

@@ -40,6 +40,12 @@ def test_what_is_hidden_depends_on_seed_and_step_alone(task, batch):
     assert not all(torch.equal(task.look(batch, step).visible, first) for step in (5,))
 
 
+def test_the_share_of_a_process_hides_what_the_whole_batch_hides_there(task, batch):
+    whole = task.look(batch, 5)
+    share = Batch(case_ids=batch.case_ids[1:], images_hu=batch.images_hu[1:], first_sample=1)
+    assert torch.equal(task.look(share, 5).hidden, whole.hidden[1:])
+
+
 def test_the_encoder_never_sees_hidden_voxels(task, batch):
     seen = task.look(batch, 0)
     is_hidden = torch.zeros(3, 8, dtype=torch.bool).scatter(1, seen.hidden, True)
