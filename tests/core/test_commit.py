@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from apatite.core.commit import append_line, commit_bytes, commit_json, commit_text, committed, committed_folder
+from apatite.core.commit import (
+    age_s,
+    append_line,
+    commit_bytes,
+    commit_json,
+    commit_once,
+    commit_text,
+    committed,
+    committed_folder,
+    sweep,
+)
 from apatite.core.errors import DataError, StorageError
 
 
@@ -213,6 +223,58 @@ def test_a_failed_folder_leaves_nothing_and_an_existing_one_is_kept(tmp_path: Pa
     with pytest.raises(DataError, match="exists"), committed_folder(tmp_path / "model"):
         pass
     assert names(tmp_path) == ["model"]
+
+
+def test_sweeping_removes_what_a_killed_writer_left_and_nothing_else(tmp_path: Path, listing) -> None:
+    script = """
+import os, signal, sys
+from pathlib import Path
+from apatite.core.commit import committed, committed_folder
+run = Path(sys.argv[1])
+with committed(run / "checkpoints" / "last") as file, committed_folder(run / "model") as folder:
+    file.write_bytes(b"half")
+    (folder / "inner").mkdir()
+    (folder / "inner" / "weights").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    commit_text(tmp_path / "checkpoints" / "last", "whole")
+    for name in ("part-of-it", ".hidden", ".lease.json.waiting-0"):
+        (tmp_path / name).write_text("kept")
+    before = listing(tmp_path)
+    assert subprocess.run([sys.executable, "-c", script, tmp_path], check=False).returncode == -signal.SIGKILL
+    assert len(listing(tmp_path)) == len(before) + 4
+    sweep(tmp_path)
+    assert listing(tmp_path) == before
+    assert (tmp_path / "checkpoints" / "last").read_text() == "whole"
+
+
+def test_a_folder_that_cannot_be_swept_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".x.part-0").write_text("")
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EROFS, "")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(StorageError) as caught:
+        sweep(tmp_path)
+    assert (caught.value.code, caught.value.where) == ("READ_ONLY", str(tmp_path))
+
+
+def test_what_is_written_once_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "lease.json"
+    assert commit_once(path, "first")
+    assert not commit_once(path, "second")
+    assert path.read_text() == "first"
+    assert names(path.parent) == ["lease.json"]
+
+
+def test_age_is_told_by_the_file_system(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    assert 0 <= age_s(tmp_path / "x") < 5
+    os.utime(tmp_path / "x", (0, time.time() - 1000))
+    assert 999 < age_s(tmp_path / "x") < 1005
+    assert age_s(tmp_path / "absent") == age_s(tmp_path / "no" / "folder") == 0.0
+    assert names(tmp_path) == ["x"]
 
 
 def test_a_journal_grows_and_a_torn_line_spoils_only_itself(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 """A folder is held by one process at a time; the second one is told who holds it.
 
-A lease is a file made with `O_EXCL`, which also network file systems honour (locks are not reliable there). Its holder
-touches it every 10 seconds. A lease counts as left behind when its holder is known to be dead (same machine, same
-boot, same process namespace, no such process), or when it has not been touched for 60 seconds; time is read from the
-file system itself, so clocks of two machines need not agree.
+A lease is a file that is made only where there is none, which also network file systems do reliably (locks are not
+reliable there). Its holder touches it every 10 seconds. A lease is left behind when its process is known to be gone
+(same machine, same boot, same process namespace), or, where that cannot be known, when it was not touched for 60
+seconds; time is read from the file system itself, so clocks of two machines need not agree.
+
+Of several processes that find a lease left behind, one may succeed it: the one that holds the lease on doing so,
+which bears the old lease's own name. A holder that was silent for too long may find that it was succeeded; it has to
+ask, with `Lease.require`, before it writes.
 """
 
 import json
@@ -13,16 +17,20 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from apatite.core.commit import commit_text
-from apatite.core.errors import BusyError, StorageError
+from apatite.core.commit import age_s, commit_once, commit_text
+from apatite.core.errors import BusyError
 
 HEARTBEAT_S = 10.0
 EXPIRY_S = 60.0
 FILE = "lease.json"
+
+_TRIES = 20
+"""How often to look again, where a lease changes while it is looked at."""
+_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +54,7 @@ class Holder:
 
     @classmethod
     def here(cls, verb: str) -> "Holder":
-        """This process."""
+        """The process that asks."""
         pid = os.getpid()
         return cls(
             host=socket.gethostname(),
@@ -57,18 +65,58 @@ class Holder:
             nonce=uuid.uuid4().hex,
         )
 
+    def is_near(self) -> bool:
+        """True where it can be known whether the process lives."""
+        return bool(self.place) and (self.host, self.place) == (socket.gethostname(), _place())
+
     def is_dead(self) -> bool:
         """True where it is certain that the process is gone; never guessed for another machine."""
-        if not self.place or self.place != _place():
-            return False
-        return _started_ticks(self.pid) != self.started_ticks
+        return self.is_near() and not _is_hidden(self.pid) and _started_ticks(self.pid) != self.started_ticks
+
+    def to_json(self) -> str:
+        """What a lease file holds."""
+        return json.dumps(asdict(self))
 
     def __str__(self) -> str:
         return f"`apatite {self.verb}`, process {self.pid} on {self.host}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """A folder that is held.
+
+    Attributes:
+        path: The file.
+        holder: Who made it.
+    """
+
+    path: Path
+    holder: Holder
+
+    def is_ours(self) -> bool:
+        """Whether the file is still the one that was made."""
+        found = read_holder(self.path)
+        return found is not None and found.nonce == self.holder.nonce
+
+    def require(self) -> None:
+        """Refuse to go on in a folder that another process was given; a file that somebody removed is made again.
+
+        Raises:
+            BusyError: this process was silent for so long that it was taken for dead (`LEASE_LOST`).
+        """
+        if self.is_ours() or commit_once(self.path, self.holder.to_json()):
+            return
+        found = read_holder(self.path)
+        raise BusyError(
+            f"was taken over by {'another process' if found is None else found} while this one was halted",
+            where=str(self.path.parent),
+            fix="let that one finish, or stop it and resume",
+            code="LEASE_LOST",
+        )
+
+
 @contextmanager
-def hold(folder: Path, verb: str) -> Iterator[Holder]:
+def hold(folder: Path, verb: str) -> Iterator[Lease]:
     """Hold a folder for the time of the block.
 
     Args:
@@ -79,27 +127,26 @@ def hold(folder: Path, verb: str) -> Iterator[Holder]:
         BusyError: another process holds it; the message names it (`LEASE_HELD`).
         StorageError: the folder cannot be written to.
     """
-    holder = Holder.here(verb)
-    path = folder / FILE
+    lease = Lease(path=folder / FILE, holder=Holder.here(verb))
     is_new = not folder.exists()
-    _take(path, holder)
+    _take(lease.path, lease.holder)
     done = threading.Event()
-    pulse = threading.Thread(target=_beat, args=(path, done), daemon=True, name="lease")
+    pulse = threading.Thread(target=_beat, args=(lease, done), daemon=True, name="lease")
     pulse.start()
     try:
-        yield holder
+        _tidy(lease.path)
+        yield lease
     finally:
         done.set()
         pulse.join()
-        found = read_holder(path)
-        if found is not None and found.nonce == holder.nonce:
-            path.unlink(missing_ok=True)
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()  # nothing came of it
+        _release(lease)
+        if is_new:
+            with suppress(OSError):  # it is not empty, as a rule
+                folder.rmdir()
 
 
 def read_holder(path: Path) -> Holder | None:
-    """Who is named in a lease file; `None` where there is none, or it was torn by a full disk."""
+    """Who is named in a lease file; `None` where there is none, or it is torn."""
     try:
         return Holder(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -107,79 +154,78 @@ def read_holder(path: Path) -> Holder | None:
 
 
 def _take(path: Path, holder: Holder) -> None:
-    """Make the lease, after clearing away one that was left behind."""
-    for _ in range(3):
-        if _make(path, holder):
+    """Make the lease, or succeed one that was left behind."""
+    found = None
+    for _ in range(_TRIES):
+        if commit_once(path, holder.to_json()):
             return
-        found = read_holder(path)
-        if found is not None and not found.is_dead() and _silence_s(path) < EXPIRY_S:
+        mark, found = _mark(path), read_holder(path)
+        if _is_left_behind(path, found):
+            if _succeed(path, mark, holder):
+                return
+        elif found is not None:
             raise _busy(path, found)
-        if found is None and _silence_s(path) < EXPIRY_S and path.exists():
-            # Its maker may be between making and writing it.
-            time.sleep(0.05)
-            continue
-        _clear(path, found)
-    raise _busy(path, read_holder(path))
+        else:
+            # Given back just now; or made, and not yet written, where there are no hard links.
+            time.sleep(_PAUSE_S)
+    raise _busy(path, found)
 
 
-def _make(path: Path, holder: Holder) -> bool:
-    """Whether the lease is now ours: it appears whole, under its name, or not at all."""
-    whole = path.with_name(f".{path.name}.{holder.nonce}")
-    commit_text(whole, json.dumps(asdict(holder)))
+def _succeed(path: Path, mark: str, holder: Holder) -> bool:
+    """Put a lease in the place of the one that was left behind; False where it is not there any more.
+
+    Whoever holds the lease on succeeding that very one is alone in replacing it, and finds it unchanged or gone: its
+    mark never comes back. One that is itself left behind, by a process killed right here, is succeeded likewise.
+    """
+    turn = path.with_name(f".{path.name}.after-{mark}")
+    _take(turn, holder)
     try:
-        # A link fails where the name is taken; unlike a rename it never replaces.
-        os.link(whole, path)
-    except FileExistsError:
-        return False
-    except OSError:
-        return _make_without_links(path, holder)
+        if _mark(path) != mark or not _is_left_behind(path, read_holder(path)):
+            return False
+        commit_text(path, holder.to_json())
+        return True
     finally:
-        whole.unlink(missing_ok=True)
-    return True
+        _release(Lease(path=turn, holder=holder))
 
 
-def _make_without_links(path: Path, holder: Holder) -> bool:
-    """The same where the file system knows no hard links."""
+def _is_left_behind(path: Path, found: Holder | None) -> bool:
+    if found is not None and found.is_near():
+        return found.is_dead()
+    return age_s(path) >= EXPIRY_S
+
+
+def _mark(path: Path) -> str:
+    """What tells one lease from any other that was ever made at this path; empty where there is none."""
+    found = read_holder(path)
+    if found is not None:
+        return found.nonce
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise StorageError("cannot be held", where=str(path), fix="choose a folder you may write to") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(holder)))
-    return True
-
-
-def _clear(path: Path, found: Holder | None) -> None:
-    """Move a dead lease away; one that a quicker process has made meanwhile is put back."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        path.rename(aside)
+        status = path.stat()
     except FileNotFoundError:
-        return
-    moved = read_holder(aside)
-    if moved != found:
-        os.link(aside, path)
-    aside.unlink(missing_ok=True)
+        return ""
+    return f"{status.st_ino}-{status.st_mtime_ns}"
 
 
-def _beat(path: Path, done: threading.Event) -> None:
+def _release(lease: Lease) -> None:
+    """Give a lease back, unless it was lost."""
+    if lease.is_ours():
+        with suppress(OSError):  # one that stays is seen to be left behind
+            lease.path.unlink()
+
+
+def _tidy(path: Path) -> None:
+    """Remove what processes killed while taking leases left here; younger files are of those that are at it now."""
+    for left in list(path.parent.glob(f".*{path.name}.*")):
+        if age_s(left) >= EXPIRY_S:
+            left.unlink(missing_ok=True)
+
+
+def _beat(lease: Lease, done: threading.Event) -> None:
     while not done.wait(HEARTBEAT_S):
-        if path.exists():
-            os.utime(path)
-
-
-def _silence_s(path: Path) -> float:
-    """Seconds since a lease was touched, by the clock of the file system that holds it."""
-    probe = path.with_name(f".{path.name}.now-{uuid.uuid4().hex}")
-    probe.touch()
-    try:
-        return probe.stat().st_mtime - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
-    finally:
-        probe.unlink(missing_ok=True)
+        # A disk that is gone for a moment is no reason to fall silent for ever.
+        with suppress(OSError):
+            if lease.is_ours():
+                os.utime(lease.path)
 
 
 def _busy(path: Path, found: Holder | None) -> BusyError:
@@ -209,3 +255,16 @@ def _started_ticks(pid: int) -> int:
     except (OSError, ValueError):
         return -1
     return -1 if state in {"Z", "X"} else int(fields[18])
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is a process of another user that /proc does not show, as on some shared machines."""
+    if Path(f"/proc/{pid}").exists():
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False

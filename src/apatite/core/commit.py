@@ -97,13 +97,57 @@ def commit_json(path: Path, content: Any) -> None:
     commit_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
+def commit_once(path: Path, content: str) -> bool:
+    """Write text only where there is no such file yet: whole, or not at all.
+
+    Of several processes that try at the same time, one succeeds; also on network file systems.
+
+    Returns:
+        Whether it was written; False where the name is taken.
+
+    Raises:
+        StorageError: as `committed`.
+    """
+    whole = path.with_name(f"{_waiting(path)}{uuid.uuid4().hex}")
+    with _storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            whole.write_text(content, encoding="utf-8")
+            _sync(whole)
+            return _name_once(whole, path)
+        finally:
+            whole.unlink(missing_ok=True)
+
+
+def age_s(path: Path) -> float:
+    """Seconds since a file was touched, by the clock of the file system that holds it; 0 where it is gone.
+
+    Raises:
+        StorageError: as `committed`.
+    """
+    probe = path.with_name(f"{_waiting(path)}{uuid.uuid4().hex}")
+    with _storage_errors(path):
+        try:
+            probe.touch(exist_ok=False)
+            return probe.stat().st_mtime - path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+        finally:
+            probe.unlink(missing_ok=True)
+
+
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left unfinished in a folder that nobody else writes to now."""
-    for part in sorted(folder.rglob(f".*{_PART}*")):
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
+    """Remove what killed writers left unfinished in a folder that nobody else writes to now.
+
+    Raises:
+        StorageError: as `committed`.
+    """
+    with _storage_errors(folder):
+        for part in sorted(folder.rglob(f".*{_PART}*")):
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -129,6 +173,28 @@ def _ends_a_line(file: BinaryIO) -> bool:
 
 def _part_beside(path: Path) -> Path:
     return path.with_name(f".{path.name[:100]}{_PART}{uuid.uuid4().hex[:12]}{''.join(path.suffixes[-2:])}")
+
+
+def _waiting(path: Path) -> str:
+    """How a file's name begins while it waits to be `path`; unlike a part, `sweep` leaves it alone."""
+    return f".{path.name}.waiting-"
+
+
+def _name_once(whole: Path, path: Path) -> bool:
+    """Give a file the name, if the name is free: unlike a rename, a link never replaces."""
+    try:
+        os.link(whole, path)
+    except FileExistsError:
+        # A network file system may have made the link, lost the answer, and tried again.
+        return whole.stat().st_nlink == 2
+    except OSError:
+        # It knows no hard links. A process killed right here leaves a torn file under the name.
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(whole.read_text(encoding="utf-8"))
+        except FileExistsError:
+            return False
+    return True
 
 
 def _sync(path: Path) -> None:

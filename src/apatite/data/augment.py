@@ -1,9 +1,9 @@
 """What might have been scanned instead: a batch moved, mirrored, blurred and made noisy, as a function of its keys.
 
-Draws depend on (seed, step, sample) alone; what is drawn is applied to the whole batch at once: one mirror, one affine
-resampling, one product with a matrix along each axis, one addition. Rotation and scale act in millimetres, so they stay
-rigid on voxels that are not cubes. Targets follow the geometry; they do not follow the scanner (thickness, kernel,
-noise), because the calcium is where it was.
+Draws depend on (seed, step, sample) alone; every stage is applied at once to those samples of the batch that drew it:
+one mirror, one affine resampling, one product with a matrix along each axis, one addition. Rotation and scale act in
+millimetres, so they stay rigid on voxels that are not cubes. Targets follow the geometry; they do not follow the
+scanner (thickness, kernel, noise), because the calcium is where it was.
 
 Source: the augmentation of Jin et al. 2025 is not known. What varies here is what varies between clinical scanners
 (position, thickness, kernel, noise, calibration); the ranges are a choice.
@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
 from apatite.core.errors import ConfigError
-from apatite.core.rng import generator
+from apatite.core.rng import derived_seed, generator
 from apatite.core.scan import PADDING_HU
 from apatite.core.types import Image
+from apatite.data.resample import resample
 
 Targets = Float[Tensor, "batch labels depth height width"]
 """Which fraction of each voxel carries each label."""
@@ -130,8 +130,7 @@ def augment(
     if config.rotation_deg or config.scale or config.shift_mm:
         images, targets = _move(images, targets, config, draws)
     if config.thickness_probability:
-        matrix = np.stack([thick_slices(images.shape[2], item.thickness, item.phase) for item in draws])
-        images = torch.einsum("bed,bcdhw->bcehw", torch.from_numpy(matrix).to(images), images)
+        images = _thicken(images, draws)
     if config.kernel_probability:
         images = _other_kernel(images, draws)
     if config.noise_hu or config.offset_hu:
@@ -223,14 +222,10 @@ def _move(
     images: Image, targets: Targets | None, config: AugmentConfig, draws: Sequence[Draw]
 ) -> tuple[Image, Targets | None]:
     """Rotate, scale and shift all samples by one resampling; air is 0 meanwhile, the value of what lies outside."""
-    channels = images.shape[1]
-    both = images - PADDING_HU
-    both = both if targets is None else torch.cat([both, targets], dim=1)
     extent_mm = np.array(images.shape[:1:-1]) * np.array(config.spacing_mm) / 2
-    maps = torch.from_numpy(np.stack([_sampling_map(item, extent_mm) for item in draws])).to(both)
-    grid = functional.affine_grid(maps, list(both.shape), align_corners=False)
-    both = functional.grid_sample(both, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return both[:, :channels] + PADDING_HU, None if targets is None else both[:, channels:]
+    maps = np.stack([_sampling_map(item, extent_mm) for item in draws])
+    moved = resample(images, maps, PADDING_HU)
+    return moved, None if targets is None else resample(targets, maps, 0.0)
 
 
 def _sampling_map(item: Draw, extent_mm: np.ndarray) -> Float[np.ndarray, "3 4"]:
@@ -251,26 +246,45 @@ def _rotation(angles_rad: tuple[float, float, float]) -> Float[np.ndarray, "3 3"
     return result
 
 
+def _thicken(images: Image, draws: Sequence[Draw]) -> Image:
+    """Average thin slices of those samples that drew it."""
+    chosen = [number for number, item in enumerate(draws) if item.thickness > 1]
+    if not chosen:
+        return images
+    matrix = np.stack([thick_slices(images.shape[2], draws[n].thickness, draws[n].phase) for n in chosen])
+    images = images.clone()
+    images[chosen] = torch.einsum("bed,bcdhw->bcehw", torch.from_numpy(matrix).to(images), images[chosen])
+    return images
+
+
 def _other_kernel(images: Image, draws: Sequence[Draw]) -> Image:
     """Add or take away in-plane detail: `x + detail * (x - blurred x)`; -1 leaves only the blurred image."""
-    sigmas = [item.blur_voxels for item in draws]
+    chosen = [number for number, item in enumerate(draws) if item.detail]
+    if not chosen:
+        return images
+    sigmas = [draws[number].blur_voxels for number in chosen]
     along_height, along_width = (
-        torch.from_numpy(gaussian_matrix(edge, sigmas)).to(images) for edge in images.shape[3:]
+        torch.from_numpy(gaussian_matrix(edge, sigmas)).to(images)[:, None, None] for edge in images.shape[3:]
     )
-    blurred = torch.einsum("bgh,bcdhw->bcdgw", along_height, images)
-    blurred = torch.einsum("bvw,bcdgw->bcdgv", along_width, blurred)
-    return images + _column([item.detail for item in draws], images) * (images - blurred)
+    images = images.clone()
+    sharp = images[chosen]
+    blurred = along_height @ sharp @ along_width.mT
+    images[chosen] = sharp.lerp(blurred, -_column([draws[number].detail for number in chosen], images))
+    return images
 
 
 def _disturb(images: Image, draws: Sequence[Draw], seed: int, step: int, sample_ids: Sequence[int]) -> Image:
-    """Noise and offset; the air around the field of view stays at its value, as no scanner goes below it."""
-    shape = tuple(images.shape[1:])
-    noise = np.stack(
-        [generator(seed, "noise", step, sample).standard_normal(shape, dtype=np.float32) for sample in sample_ids]
-    )
-    change = _column([item.noise_hu for item in draws], images) * torch.from_numpy(noise).to(images)
-    disturbed = images + change + _column([item.offset_hu for item in draws], images)
-    return torch.where(images <= PADDING_HU, images, disturbed.clamp(min=PADDING_HU))
+    """Noise and offset; the air around the field of view stays at its value, as no scanner goes below it.
+
+    Noise is drawn where the images are: a GPU would wait for the host's. Another kind of device has other noise.
+    """
+    disturbed = torch.empty_like(images)
+    for image, result, item, sample in zip(images, disturbed, draws, sample_ids, strict=True):
+        source = torch.Generator(images.device).manual_seed(derived_seed(seed, "noise", step, sample) % 2**63)
+        torch.randn(image.shape, generator=source, out=result)
+        result.mul_(item.noise_hu).add_(image).add_(item.offset_hu).clamp_(min=PADDING_HU)
+        torch.where(image <= PADDING_HU, image, result, out=result)
+    return disturbed
 
 
 def _column(values: Sequence[float], like: Image) -> Tensor:

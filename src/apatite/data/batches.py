@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apatite.core.errors import ConfigError, DataError
+from apatite.core.errors import ApatiteError, ConfigError, DataError
 from apatite.core.rng import generator
 from apatite.core.share import WHOLE, Share
 from apatite.core.types import Edges
@@ -152,8 +152,11 @@ class VolumeSource:
         num_labels = self.is_annotated.shape[1]
         if label is None:
             return cut.new_zeros(num_labels, *self.crop_edges)
-        values = torch.arange(1, num_labels + 1, dtype=torch.uint8, device=label.device)
-        return (label[place][None] == values[:, None, None, None]).float()
+        planes = cut.new_empty(num_labels, *self.crop_edges)
+        for value, plane in enumerate(planes, start=1):
+            # Written as numbers at once; comparing first and converting then takes several times as long.
+            torch.eq(label[place], value, out=plane)
+        return planes
 
     def _random_start(self, shape: Sequence[int], draw: np.random.Generator) -> list[int]:
         return [int(draw.integers(0, have - want + 1)) for have, want in zip(shape, self.crop_edges, strict=True)]
@@ -191,14 +194,16 @@ class Batches:
             raise ConfigError(f"a batch of {batch} samples", fix="use at least 1")
         self.source, self.batch, self.seed, self.labelled = source, batch, seed, labelled
         self.samples = share.samples(batch)
+        self._known_order = -1, np.empty(0, np.int64)  # of the epoch that was asked for last
 
     def __call__(self, step: int) -> Batch:
-        """The batch of that step."""
+        """The batch of that step.
+
+        Raises:
+            DataError: no crop could be made of a case; the message names it.
+        """
         chosen = [self._case(step * self.batch + sample) for sample in self.samples]
-        crops = [
-            self.source.crop(case, generator(self.seed, "crop", step, sample), labelled=self.labelled)
-            for sample, case in zip(self.samples, chosen, strict=True)
-        ]
+        crops = [self._crop(step, sample, case) for sample, case in zip(self.samples, chosen, strict=True)]
         images = torch.stack([image for image, _ in crops])[:, None]
         targets = [target for _, target in crops if target is not None]
         # One target per sample, or a label would be learned with the wrong image.
@@ -213,13 +218,29 @@ class Batches:
             first_sample=self.samples.start,
         )
 
+    def _crop(self, step: int, sample: int, case: int) -> tuple[Tensor, Tensor | None]:
+        try:
+            return self.source.crop(case, generator(self.seed, "crop", step, sample), labelled=self.labelled)
+        except ApatiteError:
+            raise
+        except Exception as error:
+            # Whatever it is, without the case's name nobody could look for it.
+            raise DataError(
+                f"no crop could be made ({type(error).__name__}: {error})",
+                where=self.source.case_ids[case],
+                fix="look at this case; if it is sound, report a bug with what --debug shows",
+            ) from error
+
     def _case(self, number: int) -> int:
         """The case of the run's n-th sample: each epoch is its own permutation."""
         epoch, place = divmod(number, len(self.source.case_ids))
         return int(self._order(epoch)[place])
 
     def _order(self, epoch: int) -> np.ndarray:
-        return generator(self.seed, "order", epoch).permutation(len(self.source.case_ids))
+        if epoch != self._known_order[0]:
+            order = generator(self.seed, "order", epoch).permutation(len(self.source.case_ids))
+            self._known_order = epoch, order
+        return self._known_order[1]
 
 
 def _held(array: np.ndarray, device: str) -> Tensor:

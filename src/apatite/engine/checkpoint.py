@@ -4,17 +4,13 @@ One file can be replaced in one step, a folder cannot; so a run killed at any mo
 the one after. Draws are counter-based, so weights, moments and the step are all there is to keep.
 """
 
-import errno
 import json
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -60,10 +56,9 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, A
             )
 
     with committed(path, verify) as part:
-        try:
-            save_file(stored, part, metadata)
-        except SafetensorError as error:
-            raise _as_os_error(error) from error
+        # Not by `save_file`: it writes to a temporary file of its own, which a killed process would leave behind, and
+        # tells of a full disk in words only.
+        part.write_bytes(save(stored, metadata))
         seal(part)
 
 
@@ -165,13 +160,6 @@ def require_equal_shapes(
             fix="use the configuration it was made with",
             code="MODEL_SHAPE",
         )
-
-
-def _as_os_error(error: SafetensorError) -> OSError:
-    """What the disk said: safetensors gives it as text alone, so a full disk would look like a bug."""
-    found = re.search(r"os error (\d+)", str(error))
-    number = int(found[1]) if found else errno.EIO
-    return OSError(number, os.strerror(number))
 
 
 def _optimizer_content(

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from apatite.batch.lease import hold
+from apatite.batch.lease import Lease, hold
 from apatite.core.commit import append_line, sweep
 from apatite.core.config import dump, load
 from apatite.core.watch import Watch, unwatched
@@ -20,7 +20,6 @@ from apatite.engine.distributed import World, joined
 from apatite.engine.precision import Precision
 from apatite.engine.stop import StopRequest, stop_on_signal
 from apatite.io.run_folder import RunFolder
-
 
 Resume = bool | Literal["inexact"]
 """Whether to go on with a run, and whether other rounding than it began with is accepted."""
@@ -36,6 +35,7 @@ class Place:
         stop: Whether it was asked to stop.
         is_resumed: Whether a run lies there that goes on.
         is_inexact: Whether other rounding is accepted than the run began with.
+        lease: On the folder, in the process that writes.
     """
 
     folder: RunFolder
@@ -43,6 +43,16 @@ class Place:
     stop: StopRequest
     is_resumed: bool
     is_inexact: bool = False
+    lease: Lease | None = None
+
+    def confirm(self) -> None:
+        """Refuse to write once the folder was given to another process.
+
+        Raises:
+            BusyError: it was (`LEASE_LOST`).
+        """
+        if self.lease is not None:
+            self.lease.require()
 
     def watched(self, watch: Watch) -> Watch:
         """The given watch in the first process; in the others nothing is shown."""
@@ -87,9 +97,11 @@ def occupy(out: Path, verb: str, *, resume: Resume) -> Iterator[Place]:
             return
         if not resume:
             folder.refuse_used()  # before anything takes time, and without leaving a trace
-        with hold(out, verb):
+        with hold(out, verb) as lease:
             if not resume:
                 folder.refuse_used()
             sweep(out)
             is_resumed = world.agree("resumed" if folder.config.exists() else "new") == "resumed"
-            yield Place(folder=folder, world=world, stop=stop, is_resumed=is_resumed, is_inexact=is_inexact)
+            yield Place(
+                folder=folder, world=world, stop=stop, is_resumed=is_resumed, is_inexact=is_inexact, lease=lease
+            )

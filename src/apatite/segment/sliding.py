@@ -73,7 +73,10 @@ class SlidingConfig:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slab:
-    """Finished slices: `values` of `labels depth height width`, the first of which is slice `first` of the volume."""
+    """Finished slices: `values` of `labels depth height width`, the first of which is slice `first` of the volume.
+
+    The values are overwritten once the next slab is asked for.
+    """
 
     first: int
     values: Float[Tensor, "labels depth height width"]
@@ -128,6 +131,7 @@ def slabs(image: Image | CropReader, network: Network, config: SlidingConfig) ->
         for start, window in zip(group, values, strict=True):
             if start[0] > blend.top:
                 yield from _unpadded(blend.finish(start[0]), margin, shape)
+                blend.advance(start[0])
             blend.add(start, window)
     if blend is not None:
         yield from _unpadded(blend.finish(padded[0]), margin, shape)
@@ -169,14 +173,19 @@ class _Blend:
         place[-1].add_(self.importance)
 
     def finish(self, top: int) -> Slab:
-        """Hand over the slices above `top` and make room below."""
-        first, count = self.top, top - self.top
-        values = self.sums[:-1, :count] / self.sums[-1:, :count]
-        kept = self.sums[:, count:].clone()
-        self.sums.zero_()
-        self.sums[:, : kept.shape[1]] = kept
+        """The slices above `top`, divided where they lie."""
+        count = top - self.top
+        values = self.sums[:-1, :count].div_(self.sums[-1:, :count])
+        return Slab(first=self.top, values=values)
+
+    def advance(self, top: int) -> None:
+        """Make room below, one channel at a time: a copy of all of them would be the largest thing in memory."""
+        count = top - self.top
+        for plane in self.sums:
+            kept = plane[count:].clone()
+            plane[: len(kept)] = kept
+            plane[len(kept) :] = 0
         self.top = top
-        return Slab(first=first, values=values)
 
 
 def _unpadded(slab: Slab, margin: Edges, shape: Edges) -> Iterator[Slab]:
