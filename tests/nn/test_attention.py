@@ -6,6 +6,7 @@ from apatite.core.errors import ConfigError
 from apatite.nn.attention import Attention, AttentionKernel
 
 PLAIN, PADDED = AttentionKernel(), AttentionKernel(head_multiple=16)
+COMPILED = AttentionKernel(compiled=True, by_onednn=True)
 
 
 def test_matches_torch_multihead_attention_with_the_same_weights():
@@ -21,20 +22,21 @@ def test_matches_torch_multihead_attention_with_the_same_weights():
 
 
 @pytest.mark.parametrize(("dim", "heads"), [(120, 12), (240, 12), (480, 12), (48, 3)])
-def test_padded_heads_compute_the_same_function_and_learn_the_same(dim, heads):
+@pytest.mark.parametrize("kernel", [PADDED, COMPILED], ids=["padded", "compiled"])
+def test_every_kernel_computes_the_same_function_and_learns_the_same(dim, heads, kernel):
     torch.manual_seed(0)
-    plain, padded = Attention(dim, heads, PLAIN), Attention(dim, heads, PADDED)
-    padded.load_state_dict(plain.state_dict())
+    plain, other = Attention(dim, heads, PLAIN), Attention(dim, heads, kernel)
+    other.load_state_dict(plain.state_dict())
     x = torch.randn(2, 9, dim)
-    assert torch.allclose(plain(x), padded(x), atol=1e-6)
-    for module in (plain, padded):
+    assert torch.allclose(plain(x), other(x), atol=1e-6)
+    for module in (plain, other):
         optimizer = torch.optim.SGD(module.parameters(), lr=1e-3, momentum=0.9, weight_decay=0.1)
         for _ in range(3):
             optimizer.zero_grad()
             module(x).square().mean().backward()
             optimizer.step()
     for name, tensor in plain.state_dict().items():
-        assert torch.allclose(tensor, padded.state_dict()[name], atol=1e-5), name
+        assert torch.allclose(tensor, other.state_dict()[name], atol=1e-5), name
 
 
 def test_stored_padding_stays_zero_while_learning():
@@ -60,7 +62,8 @@ def test_a_width_that_heads_cannot_share_is_refused():
         Attention(20, 3, PLAIN)
 
 
-def test_scores_are_never_held():
+@pytest.mark.parametrize("kernel", [PLAIN, COMPILED], ids=["plain", "compiled"])
+def test_scores_are_never_held(kernel):
     """At 20 000 tokens one matrix of scores alone would be 1.6 GB; the peak of saved tensors stays far below."""
     saved = 0
 
@@ -69,7 +72,7 @@ def test_scores_are_never_held():
         saved = max(saved, tensor.numel())
         return tensor
 
-    module = Attention(12, 1, PLAIN)
+    module = Attention(12, 1, kernel)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
         module(torch.randn(1, 20_000, 12))
     assert saved <= 20_000 * 36

@@ -1,21 +1,22 @@
 """Device, number format and attention kernel: measured once per run, written down, then reused.
 
-On a CPU without matrix units bf16 makes linear layers several times faster and attention slower; which mix wins
-depends on the machine and on the head width. So a few real steps are timed and the fastest mix is kept in the run's
-`config.yaml`. A resumed run reuses it and never measures again: what is chosen by timing must not change a result
-half-way.
+On a CPU without matrix units bf16 makes linear layers faster and torch's attention slower; our own attention and
+oneDNN's products may or may not beat torch's. Which mix wins depends on the machine and on the head width, so a few
+real steps are timed and the fastest mix is kept in the run's `config.yaml`. A resumed run reuses it and never measures
+again: what is chosen by timing must not change a result half-way.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
 from apatite.core.errors import ConfigError
 from apatite.nn.attention import AttentionKernel
+from apatite.nn.linear import has_onednn
 
 Format = Literal["fp32", "bf16"]
 
@@ -29,6 +30,8 @@ class Precision:
         format: Of the linear layers; weights, norms' statistics and losses stay fp32.
         attention_in_fp32: Attention scores in fp32 although the linear layers are in bf16.
         head_multiple: Heads are stored at a multiple of this width.
+        compiled_attention: Attention by the package's own kernel for CPUs, always in fp32.
+        onednn_linear: Linear layers in fp32 by oneDNN.
         threads: CPU threads.
     """
 
@@ -36,18 +39,26 @@ class Precision:
     format: Format = "fp32"
     attention_in_fp32: bool = False
     head_multiple: int = 1
+    compiled_attention: bool = False
+    onednn_linear: bool = False
     threads: int = 1
 
     @property
     def name(self) -> str:
         """The mix in words."""
         attention = "+fp32 attention" if self.attention_in_fp32 else ""
-        return f"{self.format}{attention}, heads x{self.head_multiple}"
+        heads = "compiled attention" if self.compiled_attention else f"heads x{self.head_multiple}"
+        return f"{self.format}{attention}, {heads}{', oneDNN' if self.onednn_linear else ''}"
 
     @property
     def kernel(self) -> AttentionKernel:
         """How modules compute attention."""
-        return AttentionKernel(head_multiple=self.head_multiple, in_fp32=self.attention_in_fp32)
+        return AttentionKernel(
+            head_multiple=self.head_multiple,
+            in_fp32=self.attention_in_fp32,
+            compiled=self.compiled_attention,
+            by_onednn=self.onednn_linear,
+        )
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context in which a forward pass runs."""
@@ -88,17 +99,24 @@ def supports_bf16(device: torch.device) -> bool:
 
 def candidates(device: torch.device) -> Iterator[Precision]:
     """The mixes worth timing on a device."""
-    threads = torch.get_num_threads()
-    formats: list[tuple[Format, bool]] = [("fp32", False)]
+    plain = Precision(device=str(device), threads=torch.get_num_threads())
+    is_cpu = device.type == "cpu"
+    formats = [plain]
     if supports_bf16(device):
-        formats.append(("bf16", False))
-        if device.type == "cpu":
-            formats.append(("bf16", True))
-    for chosen, in_fp32 in formats:
-        for multiple in (1, 16):
-            yield Precision(
-                device=str(device), format=chosen, attention_in_fp32=in_fp32, head_multiple=multiple, threads=threads
-            )
+        formats.append(replace(plain, format="bf16"))
+        if is_cpu:
+            formats.append(replace(plain, format="bf16", attention_in_fp32=True))
+    for chosen in formats:
+        yield chosen
+        yield replace(chosen, head_multiple=16)
+    if is_cpu:
+        by_onednn = has_onednn()
+        if by_onednn:
+            yield replace(plain, head_multiple=16, onednn_linear=True)
+        for chosen in formats[:2]:
+            # In bf16 torch uses oneDNN by itself.
+            is_onednn = by_onednn and chosen.format == "fp32"
+            yield replace(chosen, compiled_attention=True, onednn_linear=is_onednn)
 
 
 def measure_precision(

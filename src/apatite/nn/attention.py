@@ -1,10 +1,11 @@
 """Multi-head self-attention that never holds the N×N scores, with heads that may be stored wider than they are.
 
-Fast kernels want head widths of 16 or 32; the paper's are 10, 20, 40. A stored head of width 16 whose last 6 rows of
-q, k, v (and columns of the output) are zero computes the same function: zero channels add nothing to q·k, and the
-scale stays 1/sqrt(10). Their gradients are zero too, so they stay zero. Weights go in and out of files unpadded.
+Torch's fused kernels want head widths of 16 or 32; the paper's are 10, 20, 40. A stored head of width 16 whose last 6
+rows of q, k, v (and columns of the output) are zero computes the same function: zero channels add nothing to q·k, and
+the scale stays 1/sqrt(10). Their gradients are zero too, so they stay zero. Weights go in and out of files unpadded.
+On a CPU the kernel of `attention_cpu` takes heads as they are.
 
-Source: Vaswani et al. 2017 (arXiv 1706.03762), Eq. 1, through torch's fused kernel.
+Source: Vaswani et al. 2017 (arXiv 1706.03762), Eq. 1.
 """
 
 from dataclasses import dataclass
@@ -18,21 +19,27 @@ from torch.nn import functional as F
 
 from apatite.core.errors import ConfigError
 from apatite.core.types import Tokens
+from apatite.nn.attention_cpu import attend
+from apatite.nn.linear import Linear
 
 Heads = Float[Tensor, "batch heads tokens width"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionKernel:
-    """How attention is computed; the function is the same (to rounding), the speed is not.
+    """How a block is computed; the function is the same (to rounding), the speed is not.
 
     Attributes:
         head_multiple: Heads are stored at a multiple of this width; 1 stores them as they are.
         in_fp32: Compute scores in fp32 even under bf16 autocast (faster on CPUs without matrix units).
+        compiled: On a CPU, attend by our own kernel, always in fp32, instead of torch's.
+        by_onednn: Linear layers in fp32 on a CPU go through oneDNN.
     """
 
     head_multiple: int = 1
     in_fp32: bool = False
+    compiled: bool = False
+    by_onednn: bool = False
 
 
 class Attention(nn.Module):
@@ -50,8 +57,8 @@ class Attention(nn.Module):
             raise ConfigError(f"a width of {dim} cannot be shared by {heads} heads", fix="make it a multiple")
         self.heads, self.head_width, self.kernel = heads, dim // heads, kernel
         self.stored_width = -(-self.head_width // kernel.head_multiple) * kernel.head_multiple
-        self.qkv = nn.Linear(dim, 3 * heads * self.stored_width)
-        self.out = nn.Linear(heads * self.stored_width, dim)
+        self.qkv = Linear(dim, 3 * heads * self.stored_width, by_onednn=kernel.by_onednn)
+        self.out = Linear(heads * self.stored_width, dim, by_onednn=kernel.by_onednn)
         if self.stored_width != self.head_width:
             self._zero_padding()
             self.register_state_dict_post_hook(_unpad_state)
@@ -59,6 +66,9 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """Mix tokens; the shape does not change."""
+        if self.kernel.compiled and tokens.device.type == "cpu":
+            qkv = rearrange(self.qkv(tokens), "b n (three h d) -> b n three h d", three=3, h=self.heads)
+            return self.out(attend(qkv, self.head_width**-0.5).flatten(2))
         q, k, v = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.heads)
         return self.out(rearrange(self._mix(q, k, v), "b h n d -> b n (h d)"))
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from apatite.core.share import WHOLE, Share
 from apatite.core.types import Tokens
 from apatite.nn.attention import Attention, AttentionKernel
+from apatite.nn.linear import Linear
 
 MLP_RATIO = 4
 
@@ -24,7 +25,8 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(dim)
         self.attention = Attention(dim, heads, kernel)
         self.mlp_norm = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, MLP_RATIO * dim), nn.GELU(), nn.Linear(MLP_RATIO * dim, dim))
+        wide = Linear(dim, MLP_RATIO * dim, by_onednn=kernel.by_onednn)
+        self.mlp = nn.Sequential(wide, nn.GELU(), Linear(MLP_RATIO * dim, dim, by_onednn=kernel.by_onednn))
         self.drop_path = drop_path
         self.share = WHOLE
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from apatite.core.errors import ConfigError
 from apatite.core.types import Rows, TokenChoice
 from apatite.nn.attention import AttentionKernel
+from apatite.nn.linear import Linear
 from apatite.nn.patches import place_tokens, take_tokens
 from apatite.nn.positions import sincos_positions
 from apatite.nn.transformer import Transformer, initialise
@@ -51,10 +52,10 @@ class TokenDecoder(nn.Module):
 
     def __init__(self, encoder: ViTConfig, config: TokenDecoderConfig, outputs: int, kernel: AttentionKernel) -> None:
         super().__init__()
-        self.narrow = nn.Linear(encoder.dim, config.dim)
+        self.narrow = Linear(encoder.dim, config.dim, by_onednn=kernel.by_onednn)
         self.register_buffer("positions", sincos_positions(encoder.tokens, config.dim), persistent=False)
         self.transformer = Transformer(config.dim, config.depth, config.heads, kernel)
-        self.head = nn.Linear(config.dim, encoder.patch_voxels * outputs)
+        self.head = Linear(config.dim, encoder.patch_voxels * outputs, by_onednn=kernel.by_onednn)
         self.apply(initialise)
 
     def forward(self, tokens: Rows) -> Rows:
