@@ -58,7 +58,7 @@ plants = {
 for name, (owner, attribute, planted) in plants.items():
     sound = owner.__dict__[attribute]
     setattr(owner, attribute, planted)
-    assert run([*words, "-o", f"{out}/{name}"]) == 0
+    assert run([*words[:-1], "-o", f"{out}/{name}", words[-1]]) == 0
     setattr(owner, attribute, sound)
 
 with joined() as world:
@@ -83,7 +83,7 @@ try:
 except StoppedError:
     print(f"waited: {time.monotonic() - began >= 0.5}", flush=True)
 
-sys.exit(run([*words, "-o", f"{out}/odd", "batch=3"]))
+sys.exit(run([*words[:-1], "-o", f"{out}/odd", words[-1], "batch=3"]))
 """
 """Bugs that a shared run could have, one run with each. Then three steps of a small net; processes that begin at
 different steps; a stop, where the first one takes half a second to commit; a batch of three for two processes."""
