@@ -179,7 +179,7 @@ def run_quick(work: "Work") -> int:
 def check_peer(work: "Work") -> int:
     """Compare the peer's committed row with what was seen; 1 where the mean is outside the tolerance."""
     from fewshot.folders import ORGANS
-    from fewshot.peer_seen import SEEN, TOLERANCE, mean_seen
+    from fewshot.peer_seen import SEEN, TOLERANCE, mean_seen, verdict
     from fewshot.results import read_result
     from fewshot.table import organ_mean, scores_of
 
@@ -188,9 +188,7 @@ def check_peer(work: "Work") -> int:
         print(f"{ORGANS[label]:<16} seen {SEEN[ORGANS[label]]:.2f}   here {organ_mean(found.dice[:, [place]]):.2f}")
     mean = organ_mean(found.dice)
     is_inside = abs(mean - mean_seen()) <= TOLERANCE
-    print(
-        f"{'mean':<16} seen {mean_seen():.2f}   here {mean:.2f}   {'inside' if is_inside else 'OUTSIDE'} ±{TOLERANCE}"
-    )
+    print(f"{'mean':<16} seen {mean_seen():.2f}   here {mean:.2f}   {verdict(mean)}")
     print(json.dumps({"benchmark": "openkbp_fewshot", "peer_check": {"mean": round(mean, 4), "is_inside": is_inside}}))
     return 0 if is_inside else 1
 

@@ -18,3 +18,12 @@ TOLERANCE = 0.05
 def mean_seen() -> float:
     """Mean over organs."""
     return sum(SEEN.values()) / len(SEEN)
+
+
+def verdict(mean: float) -> str:
+    """Where a mean over organs lies, in words; above is a stronger peer, which is no straw man either."""
+    gap = mean - mean_seen()
+    if abs(gap) <= TOLERANCE:
+        return f"inside the tolerance of {TOLERANCE}"
+    side = "above, so a stronger peer than the one seen" if gap > 0 else "below, so a straw man"
+    return f"OUTSIDE the tolerance of {TOLERANCE}, {abs(gap):.2f} {side}"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from apatite.core.errors import ConfigError, ModelError, StoppedError
+from apatite.batch.lease import hold
+from apatite.core.errors import BusyError, ConfigError, ModelError, StoppedError
 from apatite.engine import run as module
 from apatite.engine.checkpoint import load_state
 from apatite.engine.distributed import ALONE
@@ -217,6 +218,21 @@ def test_a_run_that_is_asked_to_stop_commits_the_step_it_is_at(start, draw_batch
                 run.place.stop.receive(signal.SIGTERM, None)
     again = start("run")
     assert again.resume() == 3
+
+
+def test_a_folder_that_was_given_to_another_process_is_left_alone(start, draw_batches):
+    run = start("run", pace=Pace(save_every_s=0.0, check_every=5, journal_every=100))
+    with hold(run.folder.path, "pretrain") as lease:
+        run.place = replace(run.place, lease=lease)
+        rows = run.rows(draw_batches)
+        next(rows)
+        before = run.folder.last.read_bytes()
+        other = replace(lease.holder, nonce="of another process")
+        lease.path.write_text(other.to_json())
+        with pytest.raises(BusyError, match="LEASE_LOST"):
+            next(rows)
+        assert run.folder.last.read_bytes() == before
+        lease.path.unlink()
 
 
 def test_a_request_at_the_last_step_changes_nothing(start, draw_batches):
