@@ -114,10 +114,10 @@ def test_weights_alone_are_not_a_checkpoint(tmp_path: Path) -> None:
 def test_a_failed_write_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_state(tmp_path / "last", {"a": torch.ones(3)}, {"step": 1})
 
-    def torn(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-        path.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
+    def torn(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+        return b"\x10\x00\x00\x00\x00\x00\x00\x00{"
 
-    monkeypatch.setattr(checkpoint, "save_file", torn)
+    monkeypatch.setattr(checkpoint, "save", torn)
     with pytest.raises(StorageError):
         save_state(tmp_path / "last", {"a": torch.zeros(3)}, {"step": 2})
     tensors, values = load_state(tmp_path / "last")

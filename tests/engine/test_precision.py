@@ -1,6 +1,7 @@
 """The fastest mix is chosen once, among the mixes that the device can do."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ import torch
 from apatite.core.config import dump, load
 from apatite.core.errors import ConfigError
 from apatite.engine import precision as module
-from apatite.engine.precision import Precision, candidates, choose_device, measure_precision
+from apatite.engine.precision import Precision, candidates, carried_over, choose_device, measure_precision
+from apatite.nn.linear import has_onednn
 
 CPU = torch.device("cpu")
 
@@ -102,3 +104,13 @@ def test_auto_prefers_the_accelerator(monkeypatch):
     assert choose_device("auto").type == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto").type == "cuda"
+
+
+def test_on_another_machine_a_run_keeps_its_formats_and_takes_what_is_there():
+    began = Precision(format="bf16", head_multiple=16, compiled_attention=True, onednn_linear=True, threads=64)
+    here = carried_over(began, torch.device("cpu"))
+    assert here == replace(began, threads=torch.get_num_threads(), onednn_linear=has_onednn())
+    there = carried_over(began, torch.device("cuda"))
+    assert (there.device, there.format, there.head_multiple) == ("cuda", "bf16", 16)
+    assert not there.compiled_attention
+    assert not there.onednn_linear

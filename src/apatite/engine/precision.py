@@ -119,6 +119,21 @@ def candidates(device: torch.device) -> Iterator[Precision]:
             yield replace(chosen, compiled_attention=True, onednn_linear=is_onednn)
 
 
+def carried_over(precision: Precision, device: torch.device) -> Precision:
+    """A run's mix on another machine: what that has of it, with the threads it offers.
+
+    Number format and padding stay, whatever would be fastest there: moments in a checkpoint have the stored shapes.
+    """
+    is_cpu = device.type == "cpu"
+    return replace(
+        precision,
+        device=str(device),
+        threads=torch.get_num_threads(),
+        compiled_attention=precision.compiled_attention and is_cpu,
+        onednn_linear=precision.onednn_linear and is_cpu and has_onednn(),
+    )
+
+
 def measure_precision(
     device: torch.device, make_step: Callable[[Precision], Callable[[], None]], repeats: int = 3
 ) -> tuple[Precision, dict[str, float]]:

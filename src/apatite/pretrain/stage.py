@@ -23,7 +23,7 @@ from apatite.data.sources import crop_of, open_source
 from apatite.engine.fit import FitPlan
 from apatite.engine.optim import build_optimizer
 from apatite.engine.place import Place, Resume, occupy
-from apatite.engine.precision import Precision, choose_device
+from apatite.engine.precision import Precision, carried_over, choose_device
 from apatite.engine.run import Pace, TrainingRun, measure_run
 from apatite.engine.weights import weights_of
 from apatite.io.model_card import InputSpec, ModelCard, Provenance
@@ -98,8 +98,11 @@ def _pretrain(config: PretrainConfig, prepared: Prepared, place: Place, watch: W
     encoder = encoder_config(config, prepared)
     seconds: dict[str, float] = {}
     batches, cases = _batches(config, prepared, place.world.share)
-    if config.precision is None or (place.is_inexact and place.is_resumed):
+    if config.precision is None:
         precision, seconds = measure_run(config.device, partial(_task, config, encoder), batches(0))
+        config = replace(config, precision=place.agree_on(precision))
+    elif place.is_inexact and place.is_resumed:
+        precision = carried_over(config.precision, choose_device(config.device))
         config = replace(config, precision=place.agree_on(precision))
     assert config.precision is not None
     config.precision.apply_threads()

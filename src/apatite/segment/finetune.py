@@ -22,7 +22,7 @@ from apatite.data.sources import crop_of, open_source
 from apatite.engine.fit import FitPlan
 from apatite.engine.optim import build_optimizer
 from apatite.engine.place import Place, Resume, occupy
-from apatite.engine.precision import Precision, choose_device
+from apatite.engine.precision import Precision, carried_over, choose_device
 from apatite.engine.run import Pace, TrainingRun, measure_run
 from apatite.engine.weights import weights_of
 from apatite.io.model_card import InputSpec, ModelCard, Provenance
@@ -120,8 +120,11 @@ def _finetune(config: FinetuneConfig, prepared: Prepared, place: Place, began: B
     draw = Batches(source, config.batch, config.seed, labelled=True, share=place.world.share)
     batches = Augmented(draw, augment_config(config, prepared), config.seed)
     seconds: dict[str, float] = {}
-    if config.precision is None or (place.is_inexact and place.is_resumed):
+    if config.precision is None:
         precision, seconds = measure_run(config.device, partial(_fresh_task, config, shape), batches(0))
+        config = replace(config, precision=place.agree_on(precision))
+    elif place.is_inexact and place.is_resumed:
+        precision = carried_over(config.precision, choose_device(config.device))
         config = replace(config, precision=place.agree_on(precision))
     assert config.precision is not None
     config.precision.apply_threads()
