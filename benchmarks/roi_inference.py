@@ -1,11 +1,11 @@
 """One region through a fine-tuned network: ViTiac-S with its MAE decoder against the same network of timm's blocks.
 
-Nothing is hidden any more, so the encoder sees all tokens: 64×64×64 and 32×96×96 voxels in patches of 8 (512 and
-576 tokens), and 64×64×64 in patches of 4 (4,096). The timm side has our weights in its own blocks (attention through torch's fused
-kernel), and the script stops when the logits differ. Ours stores its heads as the package would after measuring them on
-this machine. Rows: fp32 on both sides, then the fastest mix of formats of ours against timm's fastest of fp32 and bf16.
-MONAI's UNETR with its usual patch of 16 is there for context: another network, with 64 or 72 tokens. The limit is the
-roofline of `limits.py` for one forward pass in fp32.
+Nothing is hidden any more, so the encoder sees all tokens: 64×64×64 and 32×96×96 voxels in patches of 8 (512 and 576
+tokens), and 64×64×64 in patches of 4 (4,096). The timm side has our weights in its own blocks (attention through
+torch's fused kernel), and the script stops when the logits differ. Ours stores its heads as the package would after
+measuring them on this machine. Rows: fp32 on both sides, then the fastest mix of formats of ours against timm's fastest
+of fp32 and bf16. MONAI's UNETR with its usual patch of 16 is there for context: another network, with 64 or 72 tokens.
+The limit is the roofline of `limits.py` for one forward pass in fp32.
 """
 
 import warnings
