@@ -1,6 +1,5 @@
 """The fine-tuning stage: prepared scans with labels in, a segmenter package out."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 
 from apatite.core.config import dump, load, read_yaml, write_yaml
-from apatite.core.errors import ConfigError, DataError, ModelError
+from apatite.core.errors import ConfigError, DataError
 from apatite.core.rng import derived_seed
 from apatite.core.watch import Watch, unwatched
 from apatite.data.augment import AugmentConfig
@@ -26,11 +25,12 @@ from apatite.engine.precision import Precision, carried_over, choose_device
 from apatite.engine.run import Pace, TrainingRun, measure_run
 from apatite.engine.weights import weights_of
 from apatite.io.model_card import InputSpec, ModelCard, Provenance
-from apatite.io.model_package import Package, read_package, write_package
+from apatite.io.model_package import Package, write_package
 from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
 from apatite.losses.overlap import Sum, as_it_is
 from apatite.nn.models import model_size
+from apatite.segment.beginning import Beginning, about_beginning, began_from, read_encoder, refuse_another_beginning
 from apatite.segment.config import FinetuneConfig
 from apatite.segment.model import SegmenterConfig, SegmentTask
 from apatite.segment.transfer import TAKES, Coverage, transfer
@@ -91,26 +91,13 @@ def finetune(
     with occupy(out, "finetune", resume=resume) as place:
         if place.is_resumed:
             config = load(FinetuneConfig, read_yaml(place.folder.config), str(out))
-            init_from = init_from or _began_from(out)
+            init_from = init_from or began_from(out)
         prepared = Prepared.open(data)
         encoder = None if init_from is None else read_encoder(init_from)
-        about = _about(prepared, init_from, encoder)
+        about = about_beginning(prepared, init_from, encoder)
         if place.is_resumed:
-            _refuse_another_beginning(out, about)
+            refuse_another_beginning(out, about)
         return _finetune(config, prepared, place, Beginning(encoder=encoder, about=about), watch)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Beginning:
-    """What a run starts from.
-
-    Attributes:
-        encoder: The pre-trained one; `None` from scratch.
-        about: For the run's manifest.
-    """
-
-    encoder: Package | None
-    about: dict[str, Any]
 
 
 def _finetune(config: FinetuneConfig, prepared: Prepared, place: Place, began: Beginning, watch: Watch) -> Finetuned:
@@ -221,49 +208,6 @@ def augment_config(config: FinetuneConfig, prepared: Prepared) -> AugmentConfig:
             )
         pairs.append((values.index(pair[0]) + 1, values.index(pair[1]) + 1))
     return replace(config.augment, spacing_mm=prepared.grid(0).spacing_mm, mirror_pairs=tuple(pairs))
-
-
-def read_encoder(path: Path) -> Package:
-    """An encoder package, given itself or by its run folder.
-
-    Raises:
-        ModelError: it is not whole, or holds no encoder.
-    """
-    run = RunFolder(path=path)
-    package = read_package(run.model if run.config.exists() else path)
-    if package.card.kind != "encoder":
-        raise ModelError(
-            f"holds a {package.card.kind}, not an encoder",
-            where=str(path),
-            fix="give a pre-training run",
-            code="MODEL_SHAPE",
-        )
-    return package
-
-
-def _about(prepared: Prepared, init_from: Path | None, encoder: Package | None) -> dict[str, Any]:
-    """What a run began from, for its manifest."""
-    return {
-        "verb": "finetune",
-        "data_digest": prepared.about["manifest_sha256"],
-        "init_from": None if init_from is None else str(init_from.resolve()),
-        "init_digest": None if encoder is None else encoder.digest,
-    }
-
-
-def _began_from(out: Path) -> Path | None:
-    init_from = RunFolder.open(out).read_about().get("init_from")
-    return None if init_from is None else Path(init_from)
-
-
-def _refuse_another_beginning(out: Path, about: Mapping[str, Any]) -> None:
-    """A run goes on only with the data and the encoder that it began with."""
-    began = RunFolder.open(out).read_about()
-    for key, what in (("data_digest", "data"), ("init_digest", "encoder")):
-        if began.get(key) != about[key]:
-            raise ConfigError(
-                f"the run began with another {what}", where=str(out), fix=f"resume it with the {what} it began with"
-            )
 
 
 def _has_label(prepared: Prepared, row: int) -> bool:
