@@ -225,13 +225,15 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: object, value: Tensor) -> Tensor:  # type: ignore[override]
         del ctx
-        total = value.clone()
-        dist.all_reduce(total)
-        return total
+        return _total(value)
 
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
         del ctx
-        total = gradient.clone()
-        dist.all_reduce(total)
-        return total
+        return _total(gradient)
+
+
+def _total(value: Tensor) -> Tensor:
+    total = value.clone()
+    dist.all_reduce(total)
+    return total
