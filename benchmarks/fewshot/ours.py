@@ -13,7 +13,7 @@ from apatite.segment.predict import open_predictor
 from fewshot.clock import StepClock
 from fewshot.folders import Work, labelled_subset, num_annotated, open_base, open_view
 from fewshot.judging import SPLIT, judge_on_development
-from fewshot.results import Result, read_result
+from fewshot.results import Result, quiet_s, read_results
 from fewshot.rows import LABELS, ROWS, Row
 from fewshot.variants import finetune_config, pretrain_config
 
@@ -70,9 +70,10 @@ def finetune_config_of(row: Row, work: Work) -> FinetuneConfig:
     config = finetune_config(row.variant, row.seed)
     if not row.as_long_as:
         return config
-    *together, pace = (read_result(work.result(name)) for name in row.as_long_as)
-    seconds = sum(result.training_s for result in together)
-    steps = round(seconds * pace.steps / pace.training_s)
+    done = read_results(work.results)
+    *together, pace = (done[name] for name in row.as_long_as)
+    seconds = sum(quiet_s(result, done) for result in together)
+    steps = round(seconds * pace.steps / quiet_s(pace, done))
     return replace(config, steps=steps, check_every=steps)
 
 

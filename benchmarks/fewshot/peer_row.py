@@ -15,7 +15,7 @@ from fewshot.judging import judge_on_development
 from fewshot.ours import settings_of, view_of
 from fewshot.peer import PeerConfig, PeerNetwork, make_network, peer_batches, plain, train_peer
 from fewshot.peer_seen import PEER_CHECK_CASES
-from fewshot.results import Result, read_result
+from fewshot.results import Result, quiet_s, read_results
 from fewshot.rows import PEER_CHECK, Row
 from fewshot.variants import STANDARD, finetune_config, precision
 
@@ -93,7 +93,8 @@ def run_peer(row: Row, work: Work, budget_s: float | None = None) -> Result:
         prepared = open_view(work, f"first-{row.labels}", labelled)
     else:
         prepared, labelled = view_of(work, row)
-    seconds = budget_s or row.budget_s or sum(read_result(work.result(name)).training_s for name in row.as_long_as)
+    done = read_results(work.results)
+    seconds = budget_s or row.budget_s or sum(quiet_s(done[name], done) for name in row.as_long_as)
     config = peer_config(row, seconds)
     torch.set_num_threads(precision(1).threads)
     network = make_network(config, len(prepared.label_values))

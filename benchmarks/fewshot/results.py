@@ -65,6 +65,21 @@ def read_results(folder: Path) -> dict[str, Result]:
     return {result.row: result for result in found}
 
 
+def quiet_s(result: Result, others: Mapping[str, Result]) -> float:
+    """Seconds of a row at the pace of the fastest finished row that takes the same steps.
+
+    A row that ran beside other work took longer than its steps need; what is given the same time must not gain by it.
+    """
+    same = [
+        other
+        for other in (result, *others.values())
+        if (other.settings["variant"] == result.settings["variant"])
+        and (other.settings["kind"] == "pretrain") == (result.settings["kind"] == "pretrain")
+        and other.settings["kind"] != "peer"
+    ]
+    return result.steps * min(other.training_s / other.steps for other in same)
+
+
 def kept(outcomes: Sequence[CaseOutcome]) -> list[dict[str, Any]]:
     """Outcomes as plain values, with Dice for a reader of the file (none where the reference is empty)."""
     return [

@@ -11,7 +11,7 @@ import numpy as np
 
 from apatite.core.volume import Estimate
 from apatite.metrics.bootstrap import bootstrap_interval, mean, paired_difference
-from fewshot.results import Result
+from fewshot.results import Result, quiet_s
 from fewshot.rows import LABELS, REMEDIES, SEEDS, encoder_of, name_of
 from fewshot.variants import STANDARD, VARIANTS, finetune_config
 
@@ -44,7 +44,7 @@ class Condition:
     def total_s(self, results: Results, seed: int) -> float | None:
         """Seconds of training, pre-training included; `None` where that row is open."""
         rows = [self.row(seed), *([encoder_of(self.variant, seed)] if self.encoder_kind else [])]
-        return sum(results[row].training_s for row in rows) if set(rows) <= set(results) else None
+        return sum(quiet_s(results[row], results) for row in rows) if set(rows) <= set(results) else None
 
 
 @dataclass(frozen=True, kw_only=True)
