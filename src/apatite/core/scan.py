@@ -9,7 +9,7 @@ Source: the algorithm follows the DICOM image plane module (PS3.3, C.7.6.2.1.1).
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from apatite.core.volume import Grid, Points
 
@@ -112,16 +112,21 @@ class Scan:
     """Original slices in Hounsfield units, and where they lie.
 
     Attributes:
-        voxels_hu: `slices rows columns`.
+        voxels_hu: `slices rows columns`; `PADDING_HU` where nothing was reconstructed.
         stack: Their geometry.
+        is_padding: True where the scanner reconstructed nothing (outside its circle); `None` where there is no such
+            pixel or the file cannot say. Kept apart, because air can have the same value.
     """
 
     voxels_hu: Shaped[np.ndarray, "slices rows columns"]
     stack: SliceStack
+    is_padding: Bool[np.ndarray, "slices rows columns"] | None = None
 
     def __post_init__(self) -> None:
         if self.voxels_hu.shape != self.stack.shape:
             raise ValueError(f"voxels {self.voxels_hu.shape} do not fit the slices {self.stack.shape}")
+        if self.is_padding is not None and self.is_padding.shape != self.stack.shape:
+            raise ValueError(f"padding {self.is_padding.shape} does not fit the slices {self.stack.shape}")
 
 
 def stack_from_grid(grid: Grid) -> SliceStack:
