@@ -21,6 +21,7 @@ from numba import njit
 from apatite.core.errors import ConfigError
 from apatite.core.scan import PADDING_HU, Scan, SliceStack
 from apatite.core.volume import Grid, Volume, axis_aligned_grid
+from apatite.ct.near import grid_corners_ras_mm, is_empty, near, part_of, row_columns
 from apatite.io.nifti import viewer_grid
 
 MUCH_LARGER = 1.5
@@ -94,13 +95,15 @@ def cut_fraction(is_marked: Bool[np.ndarray, "slices rows columns"], stack: Slic
 
 def is_inside_region(stack: SliceStack, grid: Grid) -> Bool[np.ndarray, "slices rows columns"]:
     """True for the original pixels whose centre lies inside the region: truth is counted there only."""
-    _, rows, columns = stack.shape
-    row_column = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).astype(float)
-    upper = np.array(grid.shape[::-1]) - 0.5
-    inside = np.empty(stack.shape, dtype=bool)
-    for k in range(stack.shape[0]):
-        ijk = grid.to_ijk(stack.to_ras(k, row_column))
-        inside[k] = np.all((ijk >= -0.5) & (ijk < upper), axis=-1)
+    inside = np.zeros(stack.shape, dtype=bool)
+    window = near(stack, grid_corners_ras_mm(grid))
+    if is_empty(window):
+        return inside
+    part, upper = part_of(stack, window), np.array(grid.shape[::-1]) - 0.5
+    found, points = inside[window], row_columns(part)
+    for k in range(part.shape[0]):
+        ijk = grid.to_ijk(part.to_ras(k, points))
+        found[k] = np.all((ijk >= -0.5) & (ijk < upper), axis=-1)
     return inside
 
 
@@ -114,20 +117,26 @@ def carry_back(values: Volume, stack: SliceStack) -> Float32[np.ndarray, "slices
     Returns:
         One value per original pixel; 0 outside the region.
     """
-    step = np.stack([stack.column_step_ras_mm, stack.row_step_ras_mm], axis=1)
+    result = np.zeros(stack.shape, dtype=np.float32)
+    window = near(stack, grid_corners_ras_mm(values.grid), float(stack.thickness_mm.max()) / 2)
+    if is_empty(window):
+        return result
+    part = part_of(stack, window)
+    step = np.stack([part.column_step_ras_mm, part.row_step_ras_mm], axis=1)
     inverse = np.linalg.inv(values.grid.ijk_to_ras[:3, :3])
     offsets = (np.arange(PROFILE_SAMPLES) + 0.5) / PROFILE_SAMPLES - 0.5
-    starts = (
-        stack.origins_ras_mm[:, None, :] + offsets[None, :, None] * stack.thickness_mm[:, None, None] * stack.normal_ras
-    )
+    along_mm = stack.positions_mm[window[0], None] + offsets * part.thickness_mm[:, None]
+    corner = part.origins_ras_mm[0] - stack.origins_ras_mm[window[0].start]
+    starts = np.stack([_origin_at(stack, along) for along in along_mm.T], axis=1) + corner
     start_ijk = (starts - values.grid.ijk_to_ras[:3, 3]) @ inverse.T
-    return _read_back(
+    result[window] = _read_back(
         np.ascontiguousarray(values.voxels, dtype=np.float32),
         start_ijk,
         np.ascontiguousarray((inverse @ step).T),
-        stack.shape[1],
-        stack.shape[2],
+        part.shape[1],
+        part.shape[2],
     )
+    return result
 
 
 def _resample(
@@ -136,14 +145,14 @@ def _resample(
     """Mean over each voxel of `grid`, by sub-samples no farther apart than the original pixels."""
     # The slice axis may be uneven, so its coordinate is looked up per point. The map along the normal is piecewise
     # linear; rows and columns are linear in the point and in the interpolated origin.
-    source_mm = (stack.column_spacing_mm, stack.row_spacing_mm, float(np.median(stack.thickness_mm)))
-    wanted = [math.ceil(g / s - 0.01) for g, s in zip(grid.spacing_mm, source_mm, strict=True)]
+    thickness_mm = float(np.median(stack.thickness_mm))
+    wanted = [math.ceil(g / s - 0.01) for g, s in zip(grid.spacing_mm, _source_mm(stack, grid), strict=True)]
     counts = np.clip(np.array(wanted), 1, MOST_SAMPLES)
     step = np.stack([stack.row_step_ras_mm, stack.column_step_ras_mm], axis=1)
     return _sample_mean(
         np.ascontiguousarray(voxels, dtype=np.float32),
         stack.positions_mm,
-        source_mm[2],
+        thickness_mm,
         np.ascontiguousarray(stack.origins_ras_mm),
         stack.normal_ras,
         np.ascontiguousarray(np.linalg.pinv(step)),
@@ -152,6 +161,28 @@ def _resample(
         counts,
         np.float32(outside),
     )
+
+
+def _origin_at(stack: SliceStack, along_mm: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points 3"]:
+    """Pixel (0, 0) at positions along the normal, on the lines on which pixels of neighbouring slices are joined.
+
+    These are the lines along which `cut_region` interpolates. In a tilted scan they run along the table and not along
+    the normal; reading across them would blur what it has cut.
+    """
+    positions, origins = stack.positions_mm, stack.origins_ras_mm
+    if len(positions) == 1:
+        return origins + (along_mm - positions)[:, None] * stack.normal_ras
+    lower = np.clip(np.searchsorted(positions, along_mm, side="right") - 1, 0, len(positions) - 2)
+    weight = (along_mm - positions[lower]) / (positions[lower + 1] - positions[lower])
+    return origins[lower] + weight[:, None] * (origins[lower + 1] - origins[lower])
+
+
+def _source_mm(stack: SliceStack, grid: Grid) -> list[float]:
+    """Along each axis of a grid, the pixel's edge or the thickness, whichever axis of the scan runs most along it."""
+    steps = np.stack([stack.column_step_ras_mm, stack.row_step_ras_mm, stack.normal_ras], axis=1)
+    along = np.abs(grid.ijk_to_ras[:3, :3].T @ (steps / np.linalg.norm(steps, axis=0)))
+    edges_mm = (stack.column_spacing_mm, stack.row_spacing_mm, float(np.median(stack.thickness_mm)))
+    return [edges_mm[int(axis)] for axis in along.argmax(axis=1)]
 
 
 @njit(cache=True)
