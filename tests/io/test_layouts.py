@@ -167,3 +167,17 @@ def test_nothing_there_is_named(tmp_path):
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(DataError, match="JSON object"):
         read_layout(tmp_path / "list.json")
+
+
+def test_a_folder_of_dicom_has_its_own_door(write_image, tmp_path):
+    (tmp_path / "d" / "deep").mkdir(parents=True)
+    (tmp_path / "d" / "deep" / "IM0001").write_bytes(b"\0" * 128 + b"DICM")
+    assert detect_layout(tmp_path / "d") == "dicom"
+    for layout in ("auto", "dicom"):
+        with pytest.raises(ConfigError, match="DICOM tree"):
+            read_layout(tmp_path / "d", layout)
+    write_image("d/scan.nii.gz")
+    assert detect_layout(tmp_path / "d") == "folder"
+    (tmp_path / "d" / "other.dcm").write_bytes(b"")
+    with pytest.raises(DataError, match="DICOM and NIfTI"):
+        detect_layout(tmp_path / "d")

@@ -34,7 +34,10 @@ def columns(draw) -> dict:
         "age": draw(st.none() | FINITE),
         "region_centre_ras_mm": draw(st.none() | st.tuples(FINITE, FINITE, FINITE)),
         "fold": draw(st.none() | st.integers(0, 9)),
-    }
+        "study": draw(TEXT),
+        "codes": tuple(draw(st.lists(st.sampled_from(["TILT", "OVERLAP", "KVP"]), unique=True, max_size=3))),
+        "kvp": draw(st.none() | FINITE),
+    } | draw(st.just({}) | st.just({"verdict": "refused", "split": "unused", "codes": ("GAP", "TILT")}))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -84,6 +87,30 @@ def test_a_wrong_row_is_named(tmp_path, row, place, hint):
         read_manifest(table(tmp_path, row))
     assert place in str(caught.value)
     assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ({"verdict": "bad", "codes": ("GAP",)}, "unknown verdict"),
+        ({"verdict": "refused"}, "without a code"),
+        ({"codes": ("GAAP",)}, "unknown code 'GAAP'"),
+        ({"verdict": "set aside", "codes": ("MPR",), "split": "test"}, "unknown code"),
+        *(
+            ({"verdict": "set aside", "codes": ("REFORMAT",), "split": split}, f"in the split '{split}'")
+            for split in ("pretrain", "finetune", "development", "test")
+        ),
+    ],
+)
+def test_a_verdict_has_a_reason_and_keeps_a_case_out_of_every_split(values, hint):
+    with pytest.raises(DataError, match=hint):
+        case(**values)
+
+
+def test_cases_without_a_verdict_are_usable():
+    cases = (case("a"), case("b", verdict="refused", codes=("GAP",), split="unused"), case("c", codes=("TILT",)))
+    manifest = Manifest(root=Path(), cases=cases, label_names={})
+    assert [one.case_id for one in manifest.usable] == ["a", "c"]
 
 
 def test_a_missing_column_suggests_the_nearest(tmp_path):

@@ -245,3 +245,13 @@ def test_a_failing_disk_leaves_the_old_file(tmp_path, monkeypatch, number, code)
 def test_another_ending_is_refused(tmp_path):
     with pytest.raises(ConfigError):
         write_nifti(tmp_path / "a.png", np.zeros((3, 4, 5), np.int16), AFFINE)
+
+
+def test_a_note_goes_into_the_header_and_one_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    voxels = np.zeros((2, 3, 4), dtype=np.uint8)
+    write_nifti(tmp_path / "a.nii.gz", voxels, np.eye(4), note="SIMULATED")
+    assert nib.load(tmp_path / "a.nii.gz").header["descrip"].tobytes().rstrip(b"\0") == b"SIMULATED"
+    for note in ("x" * 80, "two\nlines", "µ"):
+        with pytest.raises(ConfigError, match="does not fit"):
+            write_nifti(tmp_path / "b.nii.gz", voxels, np.eye(4), note=note)
+    assert not (tmp_path / "b.nii.gz").exists()

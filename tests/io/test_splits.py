@@ -1,6 +1,7 @@
 """A patient is never divided, vendors are spread evenly, and the draw depends on nothing but the seed."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,16 @@ def test_given_splits_are_kept(tmp_path):
     assert splits["d11"] == "pretrain"
     with pytest.raises(DataError, match="could be kept"):
         split_manifest(cohort([1] * 5, ["ge"]), SplitConfig(keep_splits=True))
+
+
+def test_cases_with_a_verdict_are_never_split():
+    manifest = cohort([2] * 12, ["ge"], is_labelled=lambda patient, number: False)
+    judged = tuple(
+        replace(case, verdict="set aside", codes=("NOT_BEST",)) if case.case_id.endswith("-1") else case
+        for case in manifest.cases
+    )
+    split = split_manifest(replace(manifest, cases=judged), SplitConfig())
+    assert {case.split for case in split.cases if case.verdict} == {"unused"}
+    assert {case.split for case in split.usable} == {"pretrain", "development", "test"}
+    with pytest.raises(DataError, match="no usable case"):
+        split_manifest(replace(manifest, cases=judged[1::2]), SplitConfig())

@@ -1,5 +1,7 @@
 """Many doors, one manifest: folders of images, nnU-Net raw, decathlon data lists, BIDS and tables made elsewhere.
 
+A folder of DICOM files is told from them here, and read by `io.dicom.intake`.
+
 Splits that the source names are kept in the manifest (`apatite index --keep-splits` respects them). Two files that
 would end under one case_id are refused; neither is renamed in silence.
 """
@@ -14,7 +16,9 @@ from typing import Any
 
 from apatite.core.errors import ConfigError, DataError
 from apatite.core.registry import choose
-from apatite.io.manifest import CASE_ID, MAX_LABEL, Case, Manifest, read_manifest, relative_path
+from apatite.io.case import CASE_ID, MAX_LABEL, Case
+from apatite.io.dicom.tree import holds_dicom
+from apatite.io.manifest import Manifest, read_manifest, relative_path
 from apatite.io.nifti import stem
 
 SPLIT_WORDS = {
@@ -154,7 +158,8 @@ LAYOUTS: dict[str, Callable[[Path, str], Manifest]] = {
     "bids": from_bids,
     "csv": from_csv,
 }
-"""Every door."""
+"""Every door but that of DICOM, which is `io.dicom.intake`."""
+DICOM = "dicom"
 
 
 def read_layout(path: Path, layout: str = "auto", patient_pattern: str = "") -> Manifest:
@@ -177,16 +182,23 @@ def read_layout(path: Path, layout: str = "auto", patient_pattern: str = "") -> 
             f"{patient_pattern!r} is no regular expression ({error})", fix="for example '^(P[0-9]+)_'"
         ) from None
     name = detect_layout(path) if layout == "auto" else layout
+    if name == DICOM:
+        raise ConfigError(
+            "a DICOM tree is indexed by `apatite index`, which also writes what belongs to its manifest",
+            where=str(path),
+        )
     return choose(LAYOUTS, name, "layout")(path, patient_pattern)
 
 
 def detect_layout(path: Path) -> str:
-    """Which of `LAYOUTS` a source has."""
+    """Which of `LAYOUTS` a source has, or `DICOM`: a folder that holds DICOM files and no NIfTI."""
     if path.is_file():
         return "decathlon" if path.suffix == ".json" else "csv"
     if (path / "dataset.json").exists():
         return "decathlon" if "training" in _read_json(path / "dataset.json") else "nnunet"
-    return "bids" if any(path.glob("sub-*/")) else "folder"
+    if any(path.glob("sub-*/")):
+        return "bids"
+    return DICOM if holds_dicom(path) else "folder"
 
 
 def case_id_of(name: str) -> str:

@@ -9,103 +9,19 @@ import io
 import json
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from apatite.core.commit import commit_json, commit_text
 from apatite.core.errors import DataError
 from apatite.core.registry import nearest
-
-CASE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-"""What a case may be called; it becomes part of file names."""
-SPLITS = ("", "pretrain", "finetune", "development", "test", "unused")
-"""Known splits; empty means not yet split. Cases of `finetune` also serve pre-training."""
-DOMAINS = ("phantom", "real")
-KERNEL_CLASSES = ("", "soft", "bone")
-MAX_LABEL = 254
-"""Largest label value: 255 means not annotated."""
+from apatite.io.case import COLUMNS, MAX_LABEL, Case
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-_NUMBERS = ("slice_thickness_mm", "age")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One image series of one patient.
-
-    Attributes:
-        case_id: Unique, lower case, usable as a file name.
-        patient_id: Splits never divide a patient.
-        image: Path of the NIfTI, relative to the manifest's folder.
-        label: Path of its label map; empty where there is none.
-        split: One of `SPLITS`.
-        annotated_labels: Label values that were looked for in this case; empty with a label file means all of them.
-            A value that is not listed is unknown here, not absent.
-        domain: `phantom` or `real`.
-        vendor: Maker of the scanner.
-        scanner_model: Its model.
-        kernel: Reconstruction kernel, as the scanner names it.
-        kernel_class: `soft`, `bone`, or empty where unknown.
-        slice_thickness_mm: Nominal thickness; `None` where unknown.
-        age: Years; `None` where unknown.
-        sex: As given.
-        site: Where it was acquired.
-        series_uid: DICOM series, where there is one.
-        region_centre_ras_mm: Centre of the region to cut; `None` means the middle of the scan.
-        truth: Phantom only: path of the case's truth.
-        fold: Cross-validation fold, from 0; `None` without folds.
-    """
-
-    case_id: str
-    patient_id: str
-    image: str
-    label: str = ""
-    split: str = ""
-    annotated_labels: tuple[int, ...] = ()
-    domain: str = "real"
-    vendor: str = ""
-    scanner_model: str = ""
-    kernel: str = ""
-    kernel_class: str = ""
-    slice_thickness_mm: float | None = None
-    age: float | None = None
-    sex: str = ""
-    site: str = ""
-    series_uid: str = ""
-    region_centre_ras_mm: tuple[float, float, float] | None = None
-    truth: str = ""
-    fold: int | None = None
-
-    def __post_init__(self) -> None:
-        if not CASE_ID.fullmatch(self.case_id):
-            raise DataError(
-                f"{self.case_id[:80]!r} cannot be a case_id",
-                fix="use 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit",
-            )
-        if not self.patient_id or not self.image:
-            raise DataError("patient_id and image must not be empty", where=self.case_id, fix="fill in both columns")
-        self._require("split", SPLITS)
-        self._require("domain", DOMAINS)
-        self._require("kernel_class", KERNEL_CLASSES)
-        if any(not 1 <= value <= MAX_LABEL for value in self.annotated_labels):
-            raise DataError(
-                f"annotated_labels {self.annotated_labels} leave 1 to {MAX_LABEL}", where=self.case_id, code="BAD_LABEL"
-            )
-
-    def _require(self, name: str, allowed: tuple[str, ...]) -> None:
-        value = getattr(self, name)
-        if value not in allowed:
-            raise DataError(
-                f"unknown {name} {value!r}", where=self.case_id, fix=nearest(value, [a for a in allowed if a])
-            )
-
-
-COLUMNS = tuple(field.name for field in fields(Case))
-"""The columns, in the order in which they are written."""
+_NUMBERS = ("slice_thickness_mm", "age", "kvp")
 _REQUIRED = ("case_id", "patient_id", "image")
 
 
@@ -146,6 +62,11 @@ class Manifest:
                     fix="name it in the .labels.json file",
                     code="BAD_LABEL",
                 )
+
+    @property
+    def usable(self) -> tuple[Case, ...]:
+        """The cases without a verdict, in order, whatever their split."""
+        return tuple(case for case in self.cases if not case.verdict)
 
     def of_split(self, *splits: str) -> tuple[Case, ...]:
         """The cases of one or several splits, in order."""
@@ -240,15 +161,16 @@ def to_csv(cases: tuple[Case, ...]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for case in cases:
-        writer.writerow([_cell(getattr(case, name)) for name in COLUMNS])
+        writer.writerow([plain_cell(getattr(case, name)) for name in COLUMNS])
     return out.getvalue()
 
 
-def _cell(value: Any) -> str:
+def plain_cell(value: Any) -> str:
+    """A value as a cell of a CSV that no spreadsheet runs; `None` is empty, items of a tuple stand side by side."""
     if value is None:
         return ""
     if isinstance(value, tuple):
-        return " ".join(repr(item) for item in value)
+        return " ".join(item if isinstance(item, str) else repr(item) for item in value)
     if isinstance(value, str):
         # A spreadsheet would run such a cell as a formula; the quote keeps it text, and reading takes it off again.
         return "'" + value if value.startswith(_FORMULA_STARTS) or value.startswith("'") else value
@@ -293,6 +215,8 @@ def _parse_cell(name: str, text: str, where: str) -> Any:
             return _finite(text)
         if name == "fold":
             return int(text)
+        if name == "codes":
+            return tuple(text.split())
         if name == "annotated_labels":
             return tuple(sorted({int(word) for word in text.split()}))
         if name == "region_centre_ras_mm":

@@ -89,14 +89,19 @@ def read_label(path: Path, stack: SliceStack, case_id: str = "") -> UInt8[np.nda
     return voxels.astype(np.uint8)
 
 
-def write_volume(path: Path, volume: Volume) -> None:
+def write_volume(path: Path, volume: Volume, note: str = "") -> None:
     """Write voxels on a regular grid: integers as they are, everything else as float32, never rescaled.
+
+    Args:
+        path: `.nii` or `.nii.gz`.
+        volume: The voxels.
+        note: What the header says in its free text.
 
     Raises:
         DataError: the voxels are not finite.
         StorageError: as `core.commit.committed`.
     """
-    write_nifti(path, _storable(volume.voxels, path.name), volume.grid.ijk_to_ras)
+    write_nifti(path, _storable(volume.voxels, path.name), volume.grid.ijk_to_ras, note)
 
 
 def write_scan(path: Path, scan: Scan) -> None:
@@ -106,17 +111,33 @@ def write_scan(path: Path, scan: Scan) -> None:
         DataError: the voxels are not finite.
         StorageError: as `core.commit.committed`.
     """
-    sidecar = sidecar_path(path)
     voxels = _storable(_as_hu(scan.voxels_hu), path.name)
-    if is_plain(scan.stack):
-        sidecar.unlink(missing_ok=True)
-    else:
-        commit_json(sidecar, _stack_values(scan.stack))
+    write_sidecar(path, scan.stack)
     write_nifti(path, voxels, viewer_grid(scan.stack).ijk_to_ras)
 
 
-def write_label(path: Path, label: Integer[np.ndarray, "slices rows columns"], stack: SliceStack) -> None:
+def write_sidecar(path: Path, stack: SliceStack) -> None:
+    """Say beside a NIfTI where its slices lie, where its affine could not; remove what an earlier file said.
+
+    Raises:
+        StorageError: as `core.commit.committed`.
+    """
+    if is_plain(stack):
+        sidecar_path(path).unlink(missing_ok=True)
+    else:
+        commit_json(sidecar_path(path), _stack_values(stack))
+
+
+def write_label(
+    path: Path, label: Integer[np.ndarray, "slices rows columns"], stack: SliceStack, note: str = ""
+) -> None:
     """Write a label map on the slices of its image, as uint8.
+
+    Args:
+        path: `.nii` or `.nii.gz`.
+        label: Whole values.
+        stack: The slices of the image.
+        note: What the header says in its free text.
 
     Raises:
         DataError: another shape, or values other than 0 to 254.
@@ -128,7 +149,7 @@ def write_label(path: Path, label: Integer[np.ndarray, "slices rows columns"], s
         )
     if label.size and (label.min() < 0 or label.max() > MAX_LABEL):
         raise DataError(f"label values run from {label.min()} to {label.max()}", where=path.name, code="BAD_LABEL")
-    write_nifti(path, label.astype(np.uint8), viewer_grid(stack).ijk_to_ras)
+    write_nifti(path, label.astype(np.uint8), viewer_grid(stack).ijk_to_ras, note)
 
 
 def stem(path: Path) -> str:

@@ -97,7 +97,7 @@ def read_nifti(path: Path, where: str) -> NiftiContent:
 
 
 def write_nifti(
-    path: Path, voxels: Shaped[np.ndarray, "depth height width"], ijk_to_ras: Float[np.ndarray, "4 4"]
+    path: Path, voxels: Shaped[np.ndarray, "depth height width"], ijk_to_ras: Float[np.ndarray, "4 4"], note: str = ""
 ) -> None:
     """Write a 3D NIfTI-1 file with slope 1, whole or not at all; the same content gives the same bytes.
 
@@ -105,16 +105,15 @@ def write_nifti(
         path: Must end in `.nii` or `.nii.gz`.
         voxels: Integers of up to 32 bits or float32, written as they are.
         ijk_to_ras: Goes to the sform; the qform too where it can hold it, which it cannot with shear.
+        note: What the header says in its free text; at most 79 characters of ASCII.
 
     Raises:
         StorageError: as `core.commit.committed`, or the file read back differs.
     """
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ConfigError(f"{path.name!r} does not end in .nii or .nii.gz", fix="name the output so")
-    content = (
-        _header_bytes(voxels, ijk_to_ras) + np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("<")).tobytes()
-    )
-    expected = np.asarray(ijk_to_ras, dtype=np.float32)
+    stored = np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("<"))
+    content, expected = _header_bytes(voxels, ijk_to_ras, note) + stored.tobytes(), ijk_to_ras.astype(np.float32)
 
     def verify(part: Path) -> None:
         back = read_nifti(part, path.name)
@@ -129,7 +128,7 @@ def write_nifti(
             file.write(content)
 
 
-def _header_bytes(voxels: np.ndarray, ijk_to_ras: np.ndarray) -> bytes:
+def _header_bytes(voxels: np.ndarray, ijk_to_ras: np.ndarray, note: str) -> bytes:
     header = nib.Nifti1Header(endianness="<")
     header.set_data_dtype(voxels.dtype.newbyteorder("<"))
     header.set_data_shape(voxels.shape[::-1])
@@ -141,6 +140,9 @@ def _header_bytes(voxels: np.ndarray, ijk_to_ras: np.ndarray) -> bytes:
     header.set_slope_inter(1.0, 0.0)
     header["vox_offset"] = 352
     header["magic"] = b"n+1"
+    if len(note) > 79 or not note.isascii() or (note and not note.isprintable()):
+        raise ConfigError(f"{note[:90]!r} does not fit a header", fix="use up to 79 characters of ASCII")
+    header["descrip"] = note.encode()
     return header.binaryblock + b"\0\0\0\0"
 
 

@@ -61,7 +61,7 @@ def split_manifest(manifest: Manifest, config: SplitConfig) -> Manifest:
     """Give every case its split.
 
     Args:
-        manifest: Cases that are `unused` stay so.
+        manifest: Cases that are `unused` stay so, and those with a verdict become so.
         config: Sizes and seed.
 
     Returns:
@@ -70,6 +70,9 @@ def split_manifest(manifest: Manifest, config: SplitConfig) -> Manifest:
     Raises:
         DataError: a split that was asked for stays empty, or there are fewer labelled cases than asked for.
     """
+    manifest = replace(
+        manifest, cases=tuple(replace(case, split="unused") if case.verdict else case for case in manifest.cases)
+    )
     usable = [case for case in manifest.cases if case.split != "unused"]
     if not usable:
         raise DataError(

@@ -1,4 +1,8 @@
-"""One look at every file of a manifest: can it be read, what image is it, which label values does it hold."""
+"""One look at every file of a manifest: can it be read, what image is it, which label values does it hold.
+
+Of a DICOM series only the listing is read: to decode thousands of series here would take hours, and `prepare` decodes
+each once anyway, and compares their voxels then.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,6 +12,7 @@ import numpy as np
 from apatite.core.errors import DataError
 from apatite.core.scan import stack_from_grid
 from apatite.core.watch import Watch, unwatched
+from apatite.io.dicom.listing import is_listing, read_listing
 from apatite.io.leaks import image_digest
 from apatite.io.manifest import Case, Manifest
 from apatite.io.nifti import read_label, read_volume
@@ -18,7 +23,7 @@ class Survey:
     """What the files hold.
 
     Attributes:
-        digests: `leaks.image_digest` by case_id, for the cases that could be read.
+        digests: `leaks.image_digest` by case_id, for the cases that could be read; that of the listing for DICOM.
         failures: What is wrong with each of the others, as plain values.
         label_values: All values found in label maps, ascending, without 0.
         thickness_mm: Distance between slices along the normal, by case_id.
@@ -31,7 +36,7 @@ class Survey:
 
 
 def survey(manifest: Manifest, watch: Watch = unwatched) -> Survey:
-    """Read every image and label of a manifest once.
+    """Read every image and label of a manifest once; cases with a verdict are passed over.
 
     Raises:
         DataError: no case at all can be read.
@@ -40,14 +45,20 @@ def survey(manifest: Manifest, watch: Watch = unwatched) -> Survey:
     failures: list[dict[str, Any]] = []
     values: set[int] = set()
     thickness_mm: dict[str, float] = {}
-    for case in watch(manifest.cases, "reading cases"):
+    for case in watch(manifest.usable, "reading cases"):
         try:
             digest, distance_mm, found = _look(manifest, case)
         except DataError as error:
             failures.append({"case_id": case.case_id, **error.to_dict()})
             continue
-        digests[case.case_id], thickness_mm[case.case_id] = digest, distance_mm
+        digests[case.case_id] = digest
+        if distance_mm is not None:
+            thickness_mm[case.case_id] = distance_mm
         values |= found
+    if not digests and not failures:
+        raise DataError(
+            "no case may be used", where=str(manifest.root), fix="look at the column codes", code="EMPTY_SPLIT"
+        )
     if not digests:
         raise DataError(
             f"no case can be read; the first: {failures[0]['what']}", where=failures[0]["where"], fix=failures[0]["fix"]
@@ -71,7 +82,9 @@ def completed(manifest: Manifest, found: Survey) -> Manifest:
     return replace(manifest, cases=cases, label_names=dict(sorted(names.items())))
 
 
-def _look(manifest: Manifest, case: Case) -> tuple[str, float, set[int]]:
+def _look(manifest: Manifest, case: Case) -> tuple[str, float | None, set[int]]:
+    if is_listing(manifest.image_path(case)):
+        return read_listing(manifest.image_path(case), case.case_id).digest, None, set()
     image = read_volume(manifest.image_path(case), case.case_id)
     stack = stack_from_grid(image.grid)
     found: set[int] = set()

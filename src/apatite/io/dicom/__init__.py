@@ -1,0 +1,1 @@
+"""DICOM in: headers under caps, geometry from positions alone, pixels from a limited child process."""
