@@ -7,11 +7,12 @@ from tyro.conf import FlagCreatePairsOff
 
 from apatite.cli.console import Outcome, bar
 from apatite.cli.flags import CommonFlags, OutputPath
+from apatite.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phantom(CommonFlags):
-    """Make scans of the skull base whose calcium is known exactly, with a manifest.
+    """Make scans of the skull base whose calcium is known exactly, with a manifest; or whole heads as DICOM.
 
     Example: apatite phantom -o cohort --patients 150 --preset small --seed 0 --workers 2
     """
@@ -33,8 +34,44 @@ class Phantom(CommonFlags):
     check: FlagCreatePairsOff[bool] = False
     """Also measure whether the cohort is hard and fair: checks.json and phantom_report.html."""
 
+    dicom: FlagCreatePairsOff[bool] = False
+    """Write whole heads as DICOM series with truth.csv instead, to try index, prepare and quantify on."""
+
     def run(self) -> Outcome:
         """Make the cohort, and check it when asked."""
+        return self._heads() if self.dicom else self._regions()
+
+    def _heads(self) -> Outcome:
+        """Whole heads as DICOM."""
+        from apatite.phantom.cohort import CohortConfig
+        from apatite.phantom.head import VERSION
+        from apatite.phantom.head_cohort import write_head_cohort
+
+        if self.check:
+            raise ConfigError("--check measures a cohort of regions, not DICOM heads", fix="leave one of the two out")
+        config = CohortConfig(
+            patients=self.patients, preset=self.preset, seed=self.seed, first=self.first, prevalence=self.prevalence
+        )
+        rows = write_head_cohort(config, self.out, self.workers, bar)
+        values = {
+            "version": VERSION,
+            "folder": str(self.out),
+            "dicom": str(self.out / "dicom"),
+            "truth": str(self.out / "truth.csv"),
+            "patients": self.patients,
+            "series": len(rows),
+        }
+        return Outcome(
+            values=values,
+            lines=[
+                f"{len(rows)} DICOM series of {self.patients} patients ({VERSION})",
+                f"dicom     {values['dicom']}",
+                f"truth     {values['truth']}",
+            ],
+        )
+
+    def _regions(self) -> Outcome:
+        """The cohort of regions."""
         from apatite.phantom.cohort import VERSION, CohortConfig
         from apatite.phantom.folder import write_cohort
 

@@ -106,23 +106,23 @@ def acquire(tissue: Tissue, pose: Pose, protocol: Protocol, stack: SliceStack, r
         moved = slice(first, first + int(rng.integers(1, 1 + max(2, stack.shape[0] // 4))))
         direction = rng.uniform(0, 2 * math.pi)
         origins[moved] += protocol.shift_mm * np.array([math.cos(direction), math.sin(direction), 0.0])
-    ideal = _sampled(tissue, pose, stack, origins)
+    ideal = sampled_tissue(tissue, pose, stack, origins)
     # What the fine grid and its reading blur already (a box and a triangle of one cell) is not blurred again.
     variance = max((protocol.fwhm_mm / 2.3548) ** 2 - tissue.step_mm**2 / 4, 1e-4)
     point, wide = (
-        _weights(math.sqrt(variance), protocol.pixel_mm),
-        _weights(math.sqrt(variance + 0.36), protocol.pixel_mm),
+        gaussian_weights(math.sqrt(variance), protocol.pixel_mm),
+        gaussian_weights(math.sqrt(variance + 0.36), protocol.pixel_mm),
     )
-    image = _filtered(ideal[BASE] + ideal[EXCESS], point, wide, protocol.overshoot)
-    excess = _filtered(ideal[EXCESS], point, wide, protocol.overshoot)
-    noise = _noise(rng, stack.shape, protocol)
-    _add_artefacts(image, noise, _artefact_frame(pose, stack), *_draw_artefacts(rng, protocol))
+    image = point_spread(ideal[BASE] + ideal[EXCESS], point, wide, protocol.overshoot)
+    excess = point_spread(ideal[EXCESS], point, wide, protocol.overshoot)
+    noise = correlated_noise(rng, stack.shape, protocol)
+    add_artefacts(image, noise, artefact_frame(pose, stack), *draw_artefacts(rng, protocol))
     image = np.clip(np.rint(image + protocol.offset_hu), PADDING_HU, 3071).astype(np.int16)
     return Acquisition(
         scan=Scan(voxels_hu=image, stack=stack),
         excess_hu=excess,
         artery=ideal[ARTERY],
-        artery_seen=_filtered(ideal[ARTERY], point, wide, 0.0),
+        artery_seen=point_spread(ideal[ARTERY], point, wide, 0.0),
         bone=ideal[BONY],
     )
 
@@ -143,7 +143,7 @@ def _positions(
     return np.concatenate([base, vault]), thickness
 
 
-def _sampled(
+def sampled_tissue(
     tissue: Tissue, pose: Pose, stack: SliceStack, origins: Float[np.ndarray, "slices 3"]
 ) -> Float32[np.ndarray, "4 slices rows columns"]:
     """The four channels of the tissue, averaged over the thickness of every slice."""
@@ -191,7 +191,7 @@ def _average(values, start, steps, thickness, counts, rows, columns):  # noqa: P
     return result
 
 
-def _weights(sigma_mm: float, pixel_mm: float) -> Float32[np.ndarray, "taps"]:
+def gaussian_weights(sigma_mm: float, pixel_mm: float) -> Float32[np.ndarray, "taps"]:
     """A Gaussian integrated over each pixel; the weights sum to 1, so means are kept."""
     reach = max(1, math.ceil(3.0 * sigma_mm / pixel_mm))
     edges = (np.arange(-reach, reach + 2) - 0.5) * pixel_mm / (sigma_mm * math.sqrt(2))
@@ -199,19 +199,19 @@ def _weights(sigma_mm: float, pixel_mm: float) -> Float32[np.ndarray, "taps"]:
     return (weights / weights.sum()).astype(np.float32)
 
 
-def _filtered(
+def point_spread(
     image: np.ndarray, point: np.ndarray, wide: np.ndarray, overshoot: float
 ) -> Float32[np.ndarray, "slices rows columns"]:
     """Point spread, sharpened by taking away a wider one where the kernel overshoots."""
-    sharp = _separable(image, point)
+    sharp = separable(image, point)
     if overshoot == 0:
         return sharp
-    return ((1 + overshoot) * sharp - overshoot * _separable(image, wide)).astype(np.float32)
+    return ((1 + overshoot) * sharp - overshoot * separable(image, wide)).astype(np.float32)
 
 
 @njit(cache=True, error_model="numpy")
 @no_type_check
-def _separable(image, weights):
+def separable(image, weights):
     """The same weights along rows and columns of every slice; the border repeats."""
     slices, rows, columns = image.shape
     reach = len(weights) // 2
@@ -237,7 +237,7 @@ def _separable(image, weights):
     return result
 
 
-def _noise(
+def correlated_noise(
     rng: np.random.Generator, shape: tuple[int, int, int], protocol: Protocol
 ) -> Float32[np.ndarray, "slices rows columns"]:
     """Correlated noise whose SD is the protocol's; overlapping slices share some of it."""
@@ -247,20 +247,20 @@ def _noise(
     if extra:
         weights = np.minimum(1.0, shared - np.arange(extra + 1)).astype(np.float32)
         white = sum(weight * white[n : n + shape[0]] for n, weight in enumerate(weights))
-    fine = _separable(white, _weights(protocol.grain_mm, protocol.pixel_mm))
+    fine = separable(white, gaussian_weights(protocol.grain_mm, protocol.pixel_mm))
     if protocol.kernel_class == "bone":
-        fine = fine - 0.6 * _separable(fine, _weights(3 * protocol.grain_mm, protocol.pixel_mm))
+        fine = fine - 0.6 * separable(fine, gaussian_weights(3 * protocol.grain_mm, protocol.pixel_mm))
     return (fine * np.float32(protocol.noise_hu / max(float(fine.std()), 1e-6))).astype(np.float32)
 
 
-def _artefact_frame(pose: Pose, stack: SliceStack) -> Float[np.ndarray, "slices 9"]:
+def artefact_frame(pose: Pose, stack: SliceStack) -> Float[np.ndarray, "slices 9"]:
     """Per slice: pixel (0, 0) in the region frame, and the steps along rows and columns, mm."""
     start = (stack.origins_ras_mm - pose.shift_mm) @ pose.turn
     steps = np.concatenate([stack.row_step_ras_mm @ pose.turn, stack.column_step_ras_mm @ pose.turn])
     return np.concatenate([start, np.tile(steps, (len(start), 1))], axis=1)
 
 
-def _draw_artefacts(
+def draw_artefacts(
     rng: np.random.Generator, protocol: Protocol
 ) -> tuple[Float[np.ndarray, "4"], Float[np.ndarray, "streaks 5"]]:
     """Bands between the petrous bones (strength, y, z, phase) and streaks (point x, y, direction x, y, strength)."""
@@ -273,7 +273,7 @@ def _draw_artefacts(
 
 @njit(cache=True, error_model="numpy")
 @no_type_check
-def _add_artefacts(image, noise, frame, band, streaks):
+def add_artefacts(image, noise, frame, band, streaks):
     """Bands, streaks and noise, added to the image in place; the noise grows in the bands."""
     slices, rows, columns = image.shape
     for s in range(slices):
