@@ -94,7 +94,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_series(root / "p3" / "only", "3.1.1", spread(9, 5.0), 5.0, "P3", "3.1", "odd")
     (root / "p3" / "copy.dcm").write_bytes((root / "p3" / "only" / "007.dcm").read_bytes())
     (root / "p3" / "=formula.txt").write_text("junk")
-    (root / "p3" / "cut.dcm").write_bytes((root / "p3" / "only" / "001.dcm").read_bytes()[:-100])
+    (root / "p3" / "cut.dcm").write_bytes((root / "p2" / "two" / "001.dcm").read_bytes()[:-100])
     (root / "DICOMDIR").write_bytes(b"")
     (root / "link.dcm").symlink_to(root / "p3" / "copy.dcm")
     return root
@@ -153,7 +153,7 @@ def test_every_file_and_every_series_has_one_row(tree, tmp_path, capsys):
     by_path = {row["path"]: (row["verdict"], row["code"]) for row in rows}
     assert by_path["DICOMDIR"] == ("set aside", "SECONDARY")
     assert by_path["link.dcm"] == ("set aside", "NOT_REGULAR")
-    assert by_path["p3/=formula.txt"] == ("refused", "NOT_DICOM")
+    assert by_path["p3/=formula.txt"] == ("set aside", "NOT_DICOM")
     assert by_path["p3/cut.dcm"] == ("refused", "TRUNCATED")
     assert sorted((by_path["p3/copy.dcm"], by_path["p3/only/007.dcm"])) == [("", ""), ("set aside", "DUP_FILE")]
     assert by_path["p2/vault/003.dcm"] == ("", "")
@@ -239,6 +239,42 @@ def test_exit_codes(tree, tmp_path, capsys):
     assert index(capsys, "-i", tmp_path / "nowhere", "-o", tmp_path / "c.csv", "--layout", "dicom")[0] == 3
 
 
+def test_all_series_of_a_study_may_be_kept(tree, tmp_path, capsys):
+    index(capsys, "-i", tree / "p1", "-o", tmp_path / "m.csv", "--all-series", "--development", 0, "--test", 0)
+    manifest = read_manifest(tmp_path / "m.csv")
+    assert len(manifest.usable) == 3
+    assert {case.kernel_class for case in manifest.usable} == {"soft", "bone"}
+    assert not any("NOT_BEST" in case.codes for case in manifest.cases)
+
+
+def test_what_this_package_simulated_counts_as_a_phantom(tmp_path, capsys):
+    write_series(tmp_path / "d" / "a", "1.1.1", spread(9, 5.0), Manufacturer="GE (simulated)")
+    write_series(tmp_path / "d" / "b", "2.1.1", spread(9, 5.0), 5.0, "P2", "2.1")
+    index(capsys, "-i", tmp_path / "d", "-o", tmp_path / "m.csv", "--development", 0, "--test", 0)
+    cases = read_manifest(tmp_path / "m.csv").cases
+    assert {case.domain for case in cases} == {"phantom", "real"}
+    assert {case.vendor for case in cases if case.domain == "phantom"} == {"GE (simulated)"}
+
+
+def test_a_series_that_lost_a_slice_is_refused_wherever_that_file_lies(tmp_path, capsys):
+    write_series(tmp_path / "d" / "a", "1.1.1", spread(9, 5.0))
+    last = tmp_path / "d" / "a" / "008.dcm"
+    (tmp_path / "d" / "elsewhere").write_bytes(last.read_bytes()[:-100])
+    last.unlink()
+    index(capsys, "-i", tmp_path / "d", "-o", tmp_path / "m.csv", "--development", 0, "--test", 0)
+    (case,) = read_manifest(tmp_path / "m.csv").cases
+    assert (case.verdict, case.codes[0]) == ("refused", "TRUNCATED")
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("010.dcm", "refused"), ("notes.txt", ""), ("README", "")])
+def test_a_file_named_like_the_slices_may_be_one(name, verdict, tmp_path, capsys):
+    write_series(tmp_path / "d", "1.1.1", spread(9, 5.0))
+    (tmp_path / "d" / name).write_bytes(b"torn" * 500)
+    index(capsys, "-i", tmp_path / "d", "-o", tmp_path / "m.csv", "--development", 0, "--test", 0)
+    (case,) = read_manifest(tmp_path / "m.csv").cases
+    assert (case.verdict, "NOT_DICOM" in case.codes) == (verdict, bool(verdict))
+
+
 def test_hundreds_of_tiny_files_take_seconds(tmp_path, capsys):
     for number in range(6):
         name = f"P{number:02d}"
@@ -254,7 +290,7 @@ def test_hundreds_of_tiny_files_take_seconds(tmp_path, capsys):
     [
         (
             "head_ct_ge/dicom",
-            {("", ""): (1, 28), ("refused", "NOT_DICOM"): (0, 2)},
+            {("", ""): (1, 28), ("set aside", "NOT_DICOM"): (0, 2)},
             {"TILT", "SPACING_VARIES", "OVERLAP", "THICKNESS_VARIES"},
         ),
         (
@@ -266,7 +302,7 @@ def test_hundreds_of_tiny_files_take_seconds(tmp_path, capsys):
                 ("set aside", "NOT_HEAD"): (1, 16),
                 ("set aside", "SECONDARY"): (1, 1),
                 ("refused", "LT3_SLICES"): (1, 1),
-                ("refused", "NOT_DICOM"): (0, 1),
+                ("set aside", "NOT_DICOM"): (0, 1),
             },
             set(),
         ),

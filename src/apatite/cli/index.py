@@ -57,6 +57,8 @@ class Index(CommonFlags):
     """Seed of every draw."""
     patient_key: Path | None = None
     """DICOM: the secret behind patient names, for the same names as elsewhere. Without it one is made beside -o."""
+    all_series: FlagCreatePairsOff[bool] = False
+    """DICOM: use every measurable series of a study, for pre-training, instead of the one to score."""
     to_nnunet: Path | None = None
     """Also write the labelled cases as nnU-Net raw (symbolic links) to this folder."""
 
@@ -92,8 +94,8 @@ class Index(CommonFlags):
         from apatite.io.splits import split_manifest
         from apatite.io.survey import completed, survey
 
-        if self.patient_key is not None:
-            raise ConfigError("a patient key is for DICOM", fix="leave out --patient-key")
+        if self.patient_key is not None or self.all_series:
+            raise ConfigError("that is for DICOM", fix="leave out --patient-key and --all-series")
         listed = read_layout(self.input, self.layout, self.patient_pattern)
         listed = replace(listed, label_names=listed.label_names | _parse_names(self.label_names))
         if self.domain:
@@ -124,8 +126,8 @@ class Index(CommonFlags):
         with Decoder() as decoder:
             tree = read_tree(self.input, decoder, bar)
             key = read_or_make_key(self.patient_key or key_path(self.out), is_made=self.patient_key is None)
-            intake = judge(tree, key, decoder)
-        manifest = to_manifest(intake, self.out, self.domain or "real")
+            intake = judge(tree, key, decoder, keeps_all=self.all_series)
+        manifest = to_manifest(intake, self.out, self.domain)
         is_usable = any(not case.verdict for case in manifest.cases)
         if is_usable:
             manifest = split_manifest(manifest, config)
@@ -191,7 +193,7 @@ def _dicom_summary(out: Path, intake: "Intake") -> tuple[dict[str, Any], list[An
     }
     lines: list[Any] = [
         f"{values['files']} files, {values['series']} series of {values['studies']} studies: "
-        f"{values['chosen']} series to use, one per study"
+        f"{sum(not one.verdict for one in intake.series)} series to use"
     ]
     lines.append(f"  {'verdict':<10} {'code':<18} {'series':>7} {'files':>8}")
     for row in reasons:

@@ -12,7 +12,7 @@ Kind = Literal["refused", "set aside", "flag"]
 
 REASONS: dict[str, tuple[Kind, str]] = {
     # A file
-    "NOT_DICOM": ("refused", "is no DICOM file"),
+    "NOT_DICOM": ("set aside", "is no DICOM file"),
     "NOT_REGULAR": ("set aside", "is a link, a pipe or a device, not a file itself"),
     "NOT_CT": ("set aside", "is no CT image"),
     "TRUNCATED": ("refused", "ends early"),

@@ -33,6 +33,7 @@ from apatite.core.errors import ConfigError
 from apatite.core.registry import choose
 from apatite.core.rng import derived_seed
 from apatite.core.scan import Scan, SliceStack
+from apatite.io.dicom.header import SIMULATED
 from apatite.phantom.head_slices import tilt_of
 
 TRANSFER_SYNTAXES: Final[dict[str, UID]] = {
@@ -80,7 +81,7 @@ class SeriesSettings:
     series: int = 1
     age_years: float | None = 70.0
     sex: str = ""
-    vendor: str = "APATITE"
+    vendor: str = f"APATITE {SIMULATED}"
     scanner_model: str = "PHANTOM"
     kernel: str = "STANDARD"
     kvp: float = 120.0

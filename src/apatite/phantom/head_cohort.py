@@ -24,6 +24,7 @@ from apatite.core.commit import commit_json, commit_text, committed_folder
 from apatite.core.errors import ConfigError, DataError
 from apatite.core.rng import generator
 from apatite.core.watch import Watch, unwatched
+from apatite.io.dicom.header import SIMULATED
 from apatite.phantom.cohort import CohortConfig
 from apatite.phantom.dicom_series import SeriesSettings, write_series
 from apatite.phantom.head import VERSION, Head, draw_head
@@ -52,18 +53,18 @@ class Maker:
 
 MAKERS: Final[dict[str, Maker]] = {
     "Aldan": Maker(
-        name="GE (simulated)",
+        name=f"GE {SIMULATED}",
         kernels={"soft": "STANDARD", "bone": "BONEPLUS"},
         stored={"bits_stored": 16, "is_signed": True, "padding_stored": -2000},
     ),
-    "Borgo": Maker(name="SIEMENS (simulated)", kernels={"soft": "H30s", "bone": "H60s"}, stored={"instances": "down"}),
+    "Borgo": Maker(name=f"SIEMENS {SIMULATED}", kernels={"soft": "H30s", "bone": "H60s"}, stored={"instances": "down"}),
     "Cobre": Maker(
-        name="Philips (simulated)",
+        name=f"Philips {SIMULATED}",
         kernels={"soft": "UB", "bone": "D"},
         stored={"syntax": "jpegls", "padding_stored": 0},
     ),
     "Dorn": Maker(
-        name="TOSHIBA (simulated)",
+        name=f"TOSHIBA {SIMULATED}",
         kernels={"soft": "FC21", "bone": "FC30"},
         stored={
             "bits_stored": 16,
@@ -74,7 +75,7 @@ MAKERS: Final[dict[str, Maker]] = {
         },
     ),
     "Elmet": Maker(
-        name="ELMET (simulated)", kernels={"soft": "E2", "bone": "E9"}, stored={"syntax": "rle", "padding_stored": 0}
+        name=f"ELMET {SIMULATED}", kernels={"soft": "E2", "bone": "E9"}, stored={"syntax": "rle", "padding_stored": 0}
     ),
 }
 """Invented vendor of `protocol.VENDORS` → how its files look."""

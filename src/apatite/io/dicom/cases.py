@@ -17,6 +17,7 @@ from apatite.core.commit import commit_json, commit_text
 from apatite.core.watch import Watch, unwatched
 from apatite.io.case import Case
 from apatite.io.dicom.choice import thickness_of
+from apatite.io.dicom.header import SIMULATED
 from apatite.io.dicom.intake import FileRow, Intake, Judged
 from apatite.io.dicom.listing import SUFFIX, images_digest, write_listing
 from apatite.io.dicom.opaque import safe_uid
@@ -46,8 +47,14 @@ def key_path(manifest: Path) -> Path:
     return manifest.with_name(f"{manifest.stem}.patient-key")
 
 
-def to_manifest(intake: Intake, path: Path, domain: str = "real") -> Manifest:
-    """The cases of an intake, seen from where the manifest will lie; nothing is written."""
+def to_manifest(intake: Intake, path: Path, domain: str = "") -> Manifest:
+    """The cases of an intake, seen from where the manifest will lie; nothing is written.
+
+    Args:
+        intake: What was judged.
+        path: The manifest.
+        domain: Of all cases; empty takes what this package simulated for phantoms, and everything else for real.
+    """
     folder = listing_folder(path).name
     cases = tuple(_case(one, f"{folder}/{one.case_id}{SUFFIX}", domain) for one in intake.series)
     return Manifest(root=path.parent, cases=cases, label_names={})
@@ -98,6 +105,10 @@ def flag_counts(intake: Intake) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
+def _is_simulated(one: Judged) -> bool:
+    return all(header.vendor.endswith(SIMULATED) for header in one.series.headers)
+
+
 def _case(one: Judged, image: str, domain: str) -> Case:
     first, stack = one.series.headers[0], one.series.stack
     stated_mm = _positive(first.thickness_mm)
@@ -106,7 +117,7 @@ def _case(one: Judged, image: str, domain: str) -> Case:
         patient_id=one.patient_id,
         image=image,
         split="unused" if one.verdict else "",
-        domain=domain,
+        domain=domain or ("phantom" if _is_simulated(one) else "real"),
         vendor=_text(first.vendor),
         scanner_model=_text(first.scanner_model),
         kernel=_text(first.kernel),

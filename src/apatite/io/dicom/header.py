@@ -7,6 +7,9 @@ the patient is a digest. A value that is missing or unreadable is `None` (or emp
 from dataclasses import dataclass
 from pathlib import Path
 
+SIMULATED = "(simulated)"
+"""At the end of the vendor's name of every image that this package simulates."""
+
 Vector3 = tuple[float, float, float]
 Vector6 = tuple[float, float, float, float, float, float]
 

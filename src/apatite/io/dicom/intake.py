@@ -15,7 +15,7 @@ from apatite.io.dicom.child import Decoder
 from apatite.io.dicom.choice import Candidate, Choice, choose_series
 from apatite.io.dicom.kernels import kernel_class
 from apatite.io.dicom.opaque import PatientKey, series_case_id
-from apatite.io.dicom.reading import lay_out_read
+from apatite.io.dicom.reading import lay_out_read, may_belong
 from apatite.io.dicom.series import Series, group_images, lay_out
 from apatite.io.dicom.tree import Tree
 from apatite.io.dicom.triage import set_aside_code
@@ -77,13 +77,14 @@ class Intake:
     choices: Mapping[str, Choice]
 
 
-def judge(tree: Tree, key: PatientKey, decoder: Decoder) -> Intake:
+def judge(tree: Tree, key: PatientKey, decoder: Decoder, *, keeps_all: bool = False) -> Intake:
     """Judge everything in a tree.
 
     Args:
         tree: What was read.
         key: For the names of patients and studies.
         decoder: Decodes images that share a position, and nothing else: they are copies of each other, or not.
+        keeps_all: Every measurable series of a study may be used, as pre-training wants, not only the one to score.
     """
     judged: list[Judged] = []
     measurable: dict[str, list[Series]] = defaultdict(list)
@@ -94,13 +95,16 @@ def judge(tree: Tree, key: PatientKey, decoder: Decoder) -> Intake:
             judged.append(_judged(series, key, SET_ASIDE, code))
         elif series.refusal is not None:
             judged.append(_judged(series, key, REFUSED, series.refusal.code))
+        elif lost := [refusal for refusal in tree.refusals if may_belong(refusal, series)]:
+            # Without that file it would be measured as if it were whole.
+            judged.append(_judged(series, key, REFUSED, lost[0].code))
         else:
             measurable[key.study(images[0])].append(series)
     choices: dict[str, Choice] = {}
     for study, of_study in measurable.items():
         candidates = [_judged(series, key, "", "") for series in join_blocks(of_study)]
         choices[study] = choose_series([_candidate(one) for one in candidates])
-        judged += [_settled(one, choices[study]) for one in candidates]
+        judged += candidates if keeps_all else [_settled(one, choices[study]) for one in candidates]
     judged.sort(key=lambda one: one.case_id)
     return Intake(series=tuple(judged), files=_file_rows(tree, judged), choices=choices)
 

@@ -134,11 +134,15 @@ def read_files(paths: Sequence[Path], decoder: Decoder, series_uid: str = "", ca
 def may_belong(refusal: Refusal, series: Series) -> bool:
     """Whether a file that is refused may hold a slice of a series, which would then be measured without it.
 
-    A file that is no DICOM at all does not; one that does not tell its series may.
+    A file that tells its series says so itself. One that does not may be a slice where it lies beside the slices and is
+    named like them: with the same suffix, and a number where there is none.
     """
-    if refusal.code == "NOT_DICOM":
+    if refusal.series_uid:
+        return refusal.series_uid in {header.series_uid for header in series.headers}
+    if not refusal.path.suffix and not any(letter.isdigit() for letter in refusal.path.name):
         return False
-    return refusal.series_uid in ("", *(header.series_uid for header in series.headers))
+    places = {(header.path.parent, header.path.suffix.lower()) for header in series.headers}
+    return (refusal.path.parent, refusal.path.suffix.lower()) in places
 
 
 def files_below(folder: Path, most: int, case_id: str = "") -> list[Path]:
