@@ -36,7 +36,9 @@ def study(tmp_path: Path) -> Path:
 
 
 def prepare(study: Path, capsys, *arguments) -> tuple[int, dict]:
-    code = main.run(["prepare", "--json", "-i", str(study / "m.csv"), "-o", str(study / "out"), *arguments])
+    code = main.run(
+        ["prepare", "--json", "-i", str(study / "m.csv"), "-o", str(study / "out"), "--workers", "0", *arguments]
+    )
     return code, json.loads(capsys.readouterr().out)
 
 
@@ -51,6 +53,28 @@ def test_a_good_batch(study, capsys):
     assert code == 0
     assert values["counts"] == {"pretrain": 1, "finetune": 1, "development": 1, "test": 1}
     assert Prepared.open(study / "out").images.shape == (4, 16, 48, 48)
+
+
+def test_rejected_cases_are_left_out(study, capsys):
+    (study / "d.csv").write_text("case_id,decision,reason,who,when\nc1,reject,moved,r,2026-03-01T09:30:00\n")
+    code, values = prepare(study, capsys, "--decisions", str(study / "d.csv"), "--workers", "1")
+    assert (code, values["rejected"], values["failures"]) == (0, 1, [])
+    assert [case.case_id for case in Prepared.open(study / "out").cases] == ["c0", "c2", "c3"]
+    (study / "d.csv").write_text("case_id,decision,reason,who,when\nc9,reject,moved,r,2026-03-01T09:30:00\n")
+    assert (
+        main.run(["prepare", "-i", str(study / "m.csv"), "-o", str(study / "o"), "--decisions", str(study / "d.csv")])
+        == 3
+    )
+
+
+def test_limits_templates_and_tracebacks_are_as_asked(study):
+    verb = Prepare(input=study / "m.csv", out=study / "out", localise=True, case_minutes=2.0, case_gib=3.0, debug=True)
+    given = verb._given()
+    assert (given.limits.wall_s, given.limits.memory_bytes) == (120.0, 3 * 2**30)
+    assert given.limits.debug_folder == study / "out.debug"
+    assert [template.name for template in given.templates] == ["procedural"]
+    plain = Prepare(input=study / "m.csv", out=study / "out")._given()
+    assert (plain.templates, plain.decisions, plain.limits.debug_folder) == ((), (), None)
 
 
 def test_overrides_change_the_recipe(study, capsys):
@@ -73,5 +97,5 @@ def test_exit_codes(study, capsys):
     assert "exists already" in values["what"]
     for number in range(4):
         (study / f"i{number}.nii.gz").write_bytes(b"gone")
-    main.run(["prepare", "-i", str(study / "m.csv"), "-o", str(study / "other")])
+    main.run(["prepare", "-i", str(study / "m.csv"), "-o", str(study / "other"), "--workers", "0"])
     assert not (study / "other").exists()

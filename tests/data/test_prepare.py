@@ -1,7 +1,10 @@
 """A cohort on disk becomes arrays; bad cases are named, and nothing is half-written."""
 
+import csv
 import errno
 import os
+import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +12,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from apatite.core.errors import ConfigError, DataError, StorageError
+from apatite.batch.lease import hold
+from apatite.core.errors import ConfigError, DataError, StoppedError, StorageError
 from apatite.core.scan import Scan
 from apatite.core.volume import Grid
+from apatite.ct.decisions import Decision
 from apatite.ct.region import RegionConfig
-from apatite.data.prepare import RECIPES, PrepareConfig, prepare
+from apatite.data import prepare_join
+from apatite.data.prepare import RECIPES, PrepareConfig, PrepareWith, prepare
 from apatite.io.manifest import Case, Manifest
 from apatite.io.store import Prepared
 
@@ -123,10 +129,20 @@ def test_whole_volumes(cohort, tmp_path):
 
 
 def test_the_same_bytes_with_any_number_of_workers(cohort, tmp_path):
-    for workers in (1, 2):
+    for workers in (0, 2):
         prepare(cohort, tmp_path / f"out{workers}", REGION, workers)
-    for name in ("images.npy", "fractions.npy", "grids.npy", "cases.csv"):
-        assert (tmp_path / "out1" / name).read_bytes() == (tmp_path / "out2" / name).read_bytes()
+    assert contents(tmp_path / "out0") == contents(tmp_path / "out2")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file, and the rows without their times."""
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    rows = [row | {"elapsed_s": ""} for row in rows_of(folder)]
+    return files | {"rows.csv": str(rows).encode()}
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "rows.csv").read_text().splitlines()))
 
 
 def test_bad_cases_are_named_and_the_batch_goes_on(cohort, tmp_path):
@@ -219,3 +235,127 @@ def test_recipes_are_whole_configs():
     }
     with pytest.raises(ConfigError):
         PrepareConfig(spacing_mm=(0.0, 1.0, 1.0))
+
+
+def rejection(case_id: str) -> Decision:
+    return Decision(case_id=case_id, decision="reject", reason="moved", who="reviewer 1", when="2026-03-01T09:30:00")
+
+
+def test_every_case_of_the_manifest_ends_in_one_row(cohort, tmp_path):
+    (tmp_path / "label6.nii.gz").unlink()
+    result = prepare(cohort, tmp_path / "out", REGION, given=PrepareWith(decisions=(rejection("c2"),)))
+    rows = rows_of(tmp_path / "out")
+    assert [row["case_id"] for row in rows] == [f"c{number}" for number in range(10)]
+    assert {row["case_id"]: row["verdict"] for row in rows if row["verdict"] != "done"} == {
+        "c2": "rejected",
+        "c4": "unused",
+        "c6": "failed",
+        "c9": "unused",
+    }
+    assert (rows[2]["code"], rows[2]["what"]) == ("REJECTED", "was rejected by a reviewer")
+    assert (rows[6]["code"], rows[6]["attempts"]) == ("MISSING_FILE", "1")
+    assert [bad["case_id"] for bad in result.failures] == ["c6"]
+    assert result.num_rejected == 1
+    assert [case.case_id for case in Prepared.open(tmp_path / "out").cases] == ["c0", "c1", "c3", "c5", "c7", "c8"]
+
+
+def test_a_decision_on_an_unknown_case_is_refused(cohort, tmp_path):
+    with pytest.raises(DataError, match="c11"):
+        prepare(cohort, tmp_path / "out", REGION, given=PrepareWith(decisions=(rejection("c11"),)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_cases_that_the_index_set_aside_keep_their_reason(cohort, tmp_path):
+    manifest = changed(cohort, "c2", split="unused", verdict="set aside", codes=("LOCALIZER",))
+    manifest = changed(manifest, "c7", split="unused", verdict="refused", codes=("NO_HU", "TILT"))
+    manifest = changed(manifest, "c8", codes=("TILT",))
+    result = prepare(manifest, tmp_path / "out", REGION)
+    rows = {row["case_id"]: row for row in rows_of(tmp_path / "out")}
+    assert len(rows) == 10
+    assert (rows["c2"]["verdict"], rows["c2"]["code"], rows["c2"]["what"]) == (
+        "set aside",
+        "LOCALIZER",
+        "is a localizer",
+    )
+    assert (rows["c7"]["verdict"], rows["c7"]["code"], rows["c7"]["flags"]) == ("refused", "NO_HU", "TILT")
+    assert (rows["c8"]["verdict"], rows["c8"]["code"], rows["c8"]["flags"]) == ("done", "", "TILT")
+    assert result.failures == ()
+
+
+def stopped_after(count: int):
+    """A watch during which somebody presses Ctrl-C."""
+
+    def watch(rows, stage, total=None):
+        for number, row in enumerate(rows, start=1):
+            if number == count:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield row
+
+    return watch
+
+
+@pytest.mark.parametrize("config", [REGION, VOLUME], ids=["region", "volume"])
+def test_what_was_stopped_goes_on_and_ends_the_same(cohort, tmp_path, config):
+    prepare(cohort, tmp_path / "whole", config)
+    with pytest.raises(StoppedError, match="SIGINT after 3 of 8 cases"):
+        prepare(cohort, tmp_path / "out", config, watch=stopped_after(3))
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / ".out.unfinished").exists()
+    begun = []
+
+    def note(rows, stage, total=None):
+        for row in rows:
+            begun.append(row.case_id)
+            yield row
+
+    with pytest.raises(StoppedError, match="after 5 of 8"):
+        prepare(cohort, tmp_path / "out", config, watch=stopped_after(5))
+    prepare(cohort, tmp_path / "out", config, watch=note)
+    assert begun[:5] == ["c0", "c1", "c2", "c3", "c5"]
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert not (tmp_path / ".out.unfinished").exists()
+
+
+def test_what_changed_meanwhile_is_prepared_anew(cohort, tmp_path):
+    with pytest.raises(StoppedError):
+        prepare(cohort, tmp_path / "out", REGION, watch=stopped_after(4))
+    other = np.random.default_rng(99).integers(-200, 800, (24, 20, 9)).astype(np.int16)
+    nib.save(nib.Nifti1Image(other, AFFINE), tmp_path / "image0.nii.gz")
+    moved = changed(cohort, "c1", region_centre_ras_mm=(1.0, 0.0, 0.0))
+    prepare(moved, tmp_path / "out", REGION)
+    prepare(moved, tmp_path / "whole", REGION)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_killed_while_the_folder_is_put_together(cohort, tmp_path, monkeypatch):
+    """Nothing of the half-made folder is left, and no case is prepared again."""
+    prepare(cohort, tmp_path / "whole", REGION)
+    before = sorted(tmp_path.iterdir())
+    half = tmp_path / ".out.part-0123456789ab"
+    half.mkdir()
+    (half / "images.npy").write_bytes(b"half")
+
+    def fail(*_):
+        raise StorageError("cannot write", where="out", fix="f", code="NO_SPACE")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_join, "_describe", fail)
+        with pytest.raises(StorageError):
+            prepare(cohort, tmp_path / "out", REGION)
+    monkeypatch.setattr("apatite.data.prepare_piece.prepare_region", None)
+    prepare(cohort, tmp_path / "out", REGION)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "out"])
+
+
+def test_one_that_waits_for_another_hears_a_signal(cohort, tmp_path):
+    """Another process puts the folder together just now."""
+
+    def watch(rows, stage, total=None):
+        yield from rows
+        threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+
+    with hold(tmp_path / ".out.unfinished", "prepare"), pytest.raises(StoppedError, match="all cases are done"):
+        prepare(cohort, tmp_path / "out", REGION, watch=watch)
+    prepare(cohort, tmp_path / "out", REGION)
+    assert not (tmp_path / ".out.unfinished").exists()

@@ -16,7 +16,7 @@ from apatite.engine.distributed import ALONE
 from apatite.engine.optim import build_optimizer
 from apatite.engine.place import Place
 from apatite.engine.run import Pace, TrainingRun
-from apatite.engine.stop import StopRequest
+from apatite.core.stop import StopRequest
 from apatite.io.run_folder import RunFolder
 
 PACE = Pace(save_every_s=0.0, check_every=5, journal_every=1)

@@ -20,7 +20,7 @@ from apatite.engine.distributed import ALONE
 from apatite.engine.journal import Journal
 from apatite.engine.place import Place
 from apatite.engine.precision import Precision
-from apatite.engine.stop import StopRequest
+from apatite.core.stop import StopRequest
 from apatite.engine.weights import load_weights
 from apatite.io.model_package import read_package
 from apatite.io.run_folder import RunFolder

@@ -145,6 +145,12 @@ def hold(folder: Path, verb: str) -> Iterator[Lease]:
                 folder.rmdir()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process holds a folder now; a lease that was left behind does not count."""
+    path = folder / FILE
+    return path.exists() and not _is_left_behind(path, read_holder(path))
+
+
 def read_holder(path: Path) -> Holder | None:
     """Who is named in a lease file; `None` where there is none, or it is torn."""
     try:

@@ -5,6 +5,7 @@ import signal
 import sys
 from typing import Any
 
+from apatite.cli.annotate_rule import AnnotateRule
 from apatite.cli.calibrate import Calibrate
 from apatite.cli.console import show
 from apatite.cli.demo import Demo
@@ -14,10 +15,12 @@ from apatite.cli.finetune import Finetune
 from apatite.cli.index import Index
 from apatite.cli.inspect import Inspect
 from apatite.cli.list import List
+from apatite.cli.measure import Measure
 from apatite.cli.phantom import Phantom
 from apatite.cli.predict import Predict
 from apatite.cli.prepare import Prepare
 from apatite.cli.pretrain import Pretrain
+from apatite.cli.quantify import Quantify
 from apatite.core.errors import EXIT_INTERNAL, EXIT_USAGE, ApatiteError
 
 VERBS: dict[str, type] = {
@@ -31,6 +34,9 @@ VERBS: dict[str, type] = {
     "calibrate": Calibrate,
     "evaluate": Evaluate,
     "predict": Predict,
+    "quantify": Quantify,
+    "annotate-rule": AnnotateRule,
+    "measure": Measure,
     "inspect": Inspect,
     "list": List,
 }

@@ -150,6 +150,21 @@ def sweep(folder: Path) -> None:
                 part.unlink(missing_ok=True)
 
 
+def sweep_beside(path: Path) -> None:
+    """Remove what killed writers of one file or folder left beside it; for who alone writes it now.
+
+    Raises:
+        StorageError: as `committed`.
+    """
+    with _storage_errors(path):
+        for part in list(path.parent.iterdir()):
+            if part.name.startswith(f".{path.name[:100]}{_PART}"):
+                if part.is_dir():
+                    shutil.rmtree(part, ignore_errors=True)
+                else:
+                    part.unlink(missing_ok=True)
+
+
 def append_line(path: Path, line: str) -> None:
     """Add one line to a journal and make it durable.
 

@@ -3,7 +3,7 @@
 A map is 3×4, from points relative to the scan's pivot to MNI mm. Every parameter of a family is a length in mm (turns
 and scales act at 70 mm from the pivot), so one step size suits all of them.
 
-Source: L-BFGS-B of SciPy; derivative of the rotation after Gallego and Yezzi 2015 (arXiv 1312.0788), equation III.7.
+Source: BFGS of SciPy (its L-BFGS-B wakes the threads of the linear algebra library for a dozen numbers); derivative of the rotation after Gallego and Yezzi 2015 (arXiv 1312.0788), equation III.7.
 """
 
 import math
@@ -27,7 +27,7 @@ MNI_OVER_HEAD = 1.07
 """MNI space is larger than most heads."""
 SIZE_SPREAD = 0.08
 SIZE_COST = 0.01
-"""A head larger or smaller by `SIZE_SPREAD` has to agree better by `SIZE_COST` (nats); a whole one easily does."""
+"""A head larger or smaller by `SIZE_SPREAD` has to score better by `SIZE_COST`; a whole one easily does."""
 APART_MM = 12.0
 """Maps that differ by less than this anywhere on the head are the same start."""
 
@@ -68,14 +68,12 @@ def refine(samples: Samples, target: Target, score: Score, start: Matrix, family
         # Scaled so that SciPy's first step, one unit along the gradient, and its tolerances are in proportion.
         return 100 * (penalty - value), 100 * family.gradient(parameters, start, penalty_slope - slope)
 
-    found = minimize(
-        loss, np.zeros(family.size), jac=True, method="L-BFGS-B", options={"maxiter": steps, "ftol": 1e-7, "gtol": 1e-4}
-    )
+    found = minimize(loss, np.zeros(family.size), jac=True, method="BFGS", options={"maxiter": steps, "gtol": 0.01})
     return Match(matrix=family.matrix(found.x, start), score=-found.fun / 100)
 
 
 def unlikely_size(matrix: Matrix) -> tuple[float, Matrix]:
-    """What a head of unusual size costs, in nats, and its gradient: part of a head alone does not hold its scale."""
+    """What a head of unusual size costs, and its gradient: part of a head alone does not hold its scale."""
     sign, log_volume = np.linalg.slogdet(matrix[:, :3])
     if sign <= 0:
         return math.inf, np.zeros((3, 4))

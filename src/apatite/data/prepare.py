@@ -2,72 +2,60 @@
 
 A case that is bad is named and left out, and the batch goes on. Annotation travels as the fraction of each voxel that
 is annotated on the original slices, so nothing is lost to a nearest neighbour.
+
+Cases are prepared one by one in `.<folder>.unfinished` beside the folder (`batch.supervise`), where a run that was
+killed or stopped is gone on with by the same call, and which several processes may share. When all are there, the
+folder is put together and appears in one rename.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-
-from apatite.core.commit import commit_json, commit_text, committed_folder
-from apatite.core.config import dump
-from apatite.core.errors import ConfigError, DataError
+from apatite.batch.attempt import Item
+from apatite.batch.claims import CASES, Desk, others
+from apatite.batch.lease import hold
+from apatite.batch.rows import Row
+from apatite.batch.supervise import supervise
+from apatite.batch.worker import CaseLimits
+from apatite.core.commit import committed_folder, sweep_beside
+from apatite.core.errors import ApatiteError, BusyError, DataError, StoppedError
+from apatite.core.reasons import REASONS
+from apatite.core.stop import StopRequest, stop_on_signal
 from apatite.core.watch import Watch, unwatched
-from apatite.ct.region import REGIONS, RegionConfig
-from apatite.data.prepare_case import PreparedCase, prepare_region, prepare_volume
-from apatite.data.prepare_pool import run_each
+from apatite.ct.decisions import Decision, apply_decisions
+from apatite.ct.template import Template
+from apatite.data.prepare_config import RECIPES, PrepareConfig
+from apatite.data.prepare_join import CaseRow, Joined, join
+from apatite.data.prepare_piece import PrepareTask
+from apatite.io.case import Case
 from apatite.io.leaks import SIDES, refuse_leaks
-from apatite.io.manifest import Case, Manifest, manifest_digest, to_csv
-from apatite.io.run_folder import environment
-from apatite.io.store import FORMAT, ArrayWriter, write_volume_group
+from apatite.io.manifest import Manifest
+
+__all__ = ["RECIPES", "PrepareConfig", "PrepareResult", "PrepareWith", "prepare"]
+
+_LOOK_S = 0.1
 
 
-@dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
-    """What to make of each case.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PrepareWith:
+    """What `prepare` is given beside the cases.
 
     Attributes:
-        kind: `region` cuts one equal region per case, `volume` keeps the whole body.
-        region: Size of the region.
-        spacing_mm: Of whole volumes, along i, j, k.
-        least_shape: Whole volumes are padded with air to at least this, depth height width: the training crop.
-        body_hu: Whole volumes are cropped to the largest body above this.
+        templates: Heads to register to, by age; with them, whole heads need not state where the region is.
+        decisions: Of reviewers; cases that they reject are left out.
+        limits: What one case may take, where workers do it.
     """
 
-    kind: Literal["region", "volume"] = "region"
-    region: RegionConfig = REGIONS["small"]
-    spacing_mm: tuple[float, float, float] = (3.0, 3.0, 3.0)
-    least_shape: tuple[int, int, int] = (32, 48, 48)
-    body_hu: float = -500.0
-
-    def __post_init__(self) -> None:
-        if min(self.spacing_mm) <= 0 or min(self.least_shape) < 1:
-            raise ConfigError("spacing_mm and least_shape must be positive", fix="correct those values")
-
-
-def region_small() -> PrepareConfig:
-    """Regions of 48×48×16 voxels, for two cores."""
-    return PrepareConfig(kind="region", region=REGIONS["small"])
-
-
-def region_paper() -> PrepareConfig:
-    """Regions of 96×96×32 voxels, as Jin et al. 2025."""
-    return PrepareConfig(kind="region", region=REGIONS["paper"])
-
-
-def volume() -> PrepareConfig:
-    """Whole volumes at 3 mm, cropped to the body."""
-    return PrepareConfig(kind="volume")
-
-
-RECIPES: dict[str, Callable[[], PrepareConfig]] = {
-    "region-small": region_small,
-    "region-paper": region_paper,
-    "volume": volume,
-}
+    templates: tuple[Template, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    limits: CaseLimits = field(default_factory=CaseLimits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +65,23 @@ class PrepareResult:
     Attributes:
         folder: The prepared folder.
         counts: Prepared cases by split.
-        failures: One per case that was left out: case_id, what, where, fix, code.
+        failures: One per case that should be there and is not: case_id, what, where, fix, code.
+        num_rejected: Cases that a reviewer rejected.
     """
 
     folder: Path
     counts: dict[str, int]
     failures: tuple[dict[str, Any], ...]
+    num_rejected: int = 0
 
 
 def prepare(
-    manifest: Manifest, folder: Path, config: PrepareConfig, workers: int = 1, watch: Watch = unwatched
+    manifest: Manifest,
+    folder: Path,
+    config: PrepareConfig,
+    workers: int = 0,
+    watch: Watch = unwatched,
+    given: PrepareWith | None = None,
 ) -> PrepareResult:
     """Prepare every case that has a split; those that are `unused` are left out.
 
@@ -94,98 +89,102 @@ def prepare(
         manifest: The cases, already split.
         folder: To be made; must not exist.
         config: What to make.
-        workers: Processes; the result does not depend on it.
+        workers: Processes; 0 works in this one, without limits. The result does not depend on it.
         watch: Shows the progress.
+        given: Templates, decisions and limits.
 
     Raises:
         DataError: no case has a split, a leak, the folder exists, or not one case is good.
-        StorageError: as `core.commit.committed_folder`.
+        StorageError: as `core.commit.committed_folder`; the same call goes on.
+        StoppedError: a signal asked to stop; the same call goes on.
     """
+    given = given or PrepareWith()
+    _refuse_existing(folder)
     cases = _cases_with_split(manifest)
     refuse_leaks(cases, {})
-    task = Task(manifest=manifest, config=config)
-    failures: list[dict[str, Any]] = []
-    good: list[Case] = []
-    digests: dict[str, str] = {}
-    with committed_folder(folder) as part, _sink(part, manifest, config, len(cases)) as sink:
-        outcomes = run_each(task, cases, workers)
-        for case, outcome in watch(zip(cases, outcomes, strict=True), "preparing cases", len(cases)):
-            if isinstance(outcome, DataError):
-                failures.append({"case_id": case.case_id, **outcome.to_dict()})
-                continue
-            sink.add(case, outcome)
-            digests[case.case_id] = outcome.image_digest
-            good.append(case)
-        if not good:
-            first = failures[0]
-            raise DataError(
-                f"no case is good; the first: {first['what']}",
-                where=first["where"],
-                fix=first["fix"],
-                code=first["code"],
-            )
-        refuse_leaks(good, digests)
-        sink.finish()
-        counts = {split: sum(case.split == split for case in good) for split in SIDES}
-        _describe(part, replace(manifest, cases=tuple(good)), config, counts, failures)
-    return PrepareResult(folder=folder, counts=counts, failures=tuple(failures))
+    rejected = apply_decisions(given.decisions, [case.case_id for case in manifest.cases])
+    task = PrepareTask(manifest=replace(manifest, cases=()), config=config, templates=given.templates)
+    wanted = tuple(case for case in cases if case.case_id not in rejected)
+    versions = task.versions(wanted)
+    items = [
+        Item(case_id=case.case_id, value=case, version=version) for case, version in zip(wanted, versions, strict=True)
+    ]
+    work = folder.with_name(f".{folder.name}.unfinished")
+    with _tidied(work):
+        rows = supervise(task, items, work, given.limits, workers, watch)
+        with stop_on_signal() as stop, ExitStack() as stack:
+            _be_alone(stack, work, stop)
+            job = _digest([item.name for item in items], sorted(rejected))
+            if not folder.exists():
+                joined = _joined(manifest, rejected, config, _Settled(items=items, rows=rows, work=work), job)
+                sweep_beside(folder)
+                with committed_folder(folder) as part:
+                    join(part, joined)
+            shutil.rmtree(work, ignore_errors=True)
+    return _result(folder, job, len(rejected))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """What a worker does with one case; plain values, so that it can be sent to another process."""
+class _Settled:
+    """The cases that were worked on, and what became of each."""
 
-    manifest: Manifest
-    config: PrepareConfig
+    items: Sequence[Item[Case]]
+    rows: Sequence[Row]
+    work: Path
 
-    def __call__(self, case: Case) -> PreparedCase:
-        """Read and resample one case."""
-        if self.config.kind == "region":
-            return prepare_region(self.manifest, case, self.config.region)
-        return prepare_volume(self.manifest, case, self.config.spacing_mm, self.config.least_shape, self.config.body_hu)
-
-
-class _Sink:
-    """Collects prepared cases into the files of a folder; nothing holds before `finish`."""
-
-    def __init__(self, folder: Path, manifest: Manifest, config: PrepareConfig, most_rows: int) -> None:
-        self._writers = {"grid": ArrayWriter(folder / "grids.npy", (4, 4), np.float64, most_rows)}
-        self._volumes = folder / "volumes" if config.kind == "volume" else None
-        if self._volumes is not None:
-            self._volumes.mkdir()
-            return
-        shape = config.region.shape
-        planes = (len(manifest.label_names), *shape)
-        self._writers["image"] = ArrayWriter(folder / "images.npy", shape, np.int16, most_rows)
-        self._writers["labels"] = ArrayWriter(folder / "fractions.npy", planes, np.uint8, most_rows)
-
-    def add(self, case: Case, prepared: PreparedCase) -> None:
-        """Append one case."""
-        self._writers["grid"].append(prepared.grid.ijk_to_ras)
-        if self._volumes is not None:
-            write_volume_group(self._volumes / case.case_id, prepared.image_hu, prepared.labels)
-            return
-        self._writers["image"].append(prepared.image_hu)
-        self._writers["labels"].append(prepared.labels)
-
-    def finish(self) -> None:
-        """State how many cases there are."""
-        for writer in self._writers.values():
-            writer.finish()
-
-    def close(self) -> None:
-        """Let go of the files."""
-        for writer in self._writers.values():
-            writer.close()
+    def good(self) -> list[tuple[Case, Path]]:
+        """The prepared cases, and where each lies."""
+        desk = Desk(folder=self.work, owner="")
+        pairs = zip(self.items, self.rows, strict=True)
+        return [(item.value, desk.result(item.name)) for item, row in pairs if row.is_done]
 
 
-@contextmanager
-def _sink(folder: Path, manifest: Manifest, config: PrepareConfig, most_rows: int) -> Iterator[_Sink]:
-    sink = _Sink(folder, manifest, config, most_rows)
-    try:
-        yield sink
-    finally:
-        sink.close()
+def _joined(
+    manifest: Manifest, rejected: Mapping[str, str], config: PrepareConfig, settled: _Settled, job: str
+) -> Joined:
+    """All that the prepared folder is made of."""
+    failures = [_failure(row) for row in settled.rows if not row.is_done]
+    good = settled.good()
+    if not good:
+        first = failures[0] if failures else {"what": "all were rejected", "where": "", "fix": "", "code": "REJECTED"}
+        raise DataError(
+            f"no case is good; the first: {first['what']}",
+            where=first["where"],
+            fix=first["fix"],
+            code=first["code"],
+        )
+    by_case = {row.case_id: row for row in settled.rows}
+    rows = [_case_row(case, by_case, rejected) for case in manifest.cases]
+    return Joined(manifest=manifest, config=config, good=good, rows=rows, failures=failures, job=job)
+
+
+def _failure(row: Row) -> dict[str, str]:
+    return {"case_id": row.case_id, "what": row.what, "where": row.where, "fix": row.fix, "code": row.code}
+
+
+def _case_row(case: Case, by_case: Mapping[str, Row], rejected: Mapping[str, str]) -> CaseRow:
+    """What became of one case of the manifest, also of one that nobody worked on."""
+    if case.case_id in by_case:
+        return CaseRow.of(case, by_case[case.case_id])
+    if case.verdict:
+        code, *flags = case.codes
+        return CaseRow(
+            case_id=case.case_id,
+            split=case.split,
+            verdict=case.verdict,
+            code=code,
+            what=REASONS[code][1],
+            flags=tuple(flags),
+        )
+    if case.case_id in rejected:
+        code = rejected[case.case_id]
+        return CaseRow(case_id=case.case_id, split=case.split, verdict="rejected", code=code, what=REASONS[code][1])
+    return CaseRow(case_id=case.case_id, split=case.split, verdict="unused")
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists():
+        raise DataError("the folder exists already", where=str(folder), fix="name a new one, or remove it first")
 
 
 def _cases_with_split(manifest: Manifest) -> tuple[Case, ...]:
@@ -204,21 +203,56 @@ def _cases_with_split(manifest: Manifest) -> tuple[Case, ...]:
     return cases
 
 
-def _describe(
-    folder: Path, manifest: Manifest, config: PrepareConfig, counts: Mapping[str, int], failures: list[dict[str, Any]]
-) -> None:
-    """Write what was made of what; last, so that a folder with it is whole."""
-    commit_text(folder / "cases.csv", to_csv(manifest.cases))
-    about = {
-        "format": FORMAT,
-        "kind": config.kind,
-        "config": dump(config),
-        "root": str(manifest.root.resolve()),
-        "manifest_sha256": manifest_digest(manifest),
-        "label_names": {str(value): name for value, name in sorted(manifest.label_names.items())},
-        "domains": sorted({case.domain for case in manifest.cases}),
-        "counts": dict(counts),
-        "failures": failures,
-        "environment": environment(),
-    }
-    commit_json(folder / "prepared.json", about)
+@contextmanager
+def _tidied(work: Path) -> Iterator[None]:
+    """Leave the work folder only where going on from it saves anything."""
+    try:
+        yield
+    except DataError:
+        # Something has to be changed first: the cases, or the folder to make.
+        _remove(work)
+        raise
+    except ApatiteError:
+        if not any((work / CASES).glob("*/result")):
+            _remove(work)
+        raise
+
+
+def _remove(work: Path) -> None:
+    if work.exists() and not others(work):
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _be_alone(stack: ExitStack, work: Path, stop: StopRequest) -> None:
+    """Wait until no other process puts the folder together, and none is still at work on the cases."""
+    is_held = False
+    while not is_held or others(work):
+        if stop.by is not None:
+            raise StoppedError(
+                f"stopped by {stop.by.name}; all cases are done",
+                where=str(work),
+                fix="run the same command again",
+                code="STOPPED",
+            )
+        if not is_held:
+            with suppress(BusyError):
+                stack.enter_context(hold(work, "prepare"))
+                is_held = True
+        if not is_held or others(work):
+            time.sleep(_LOOK_S)
+
+
+def _digest(names: Sequence[str], rejected: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps([list(names), list(rejected)]).encode()).hexdigest()
+
+
+def _result(folder: Path, job: str, num_rejected: int) -> PrepareResult:
+    """What lies in the folder; it may have been put together by another process with the same call."""
+    about = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
+    if about["job_sha256"] != job:
+        raise DataError(
+            "the folder was made meanwhile, of other cases or settings", where=str(folder), fix="name a new one"
+        )
+    return PrepareResult(
+        folder=folder, counts=about["counts"], failures=tuple(about["failures"]), num_rejected=num_rejected
+    )

@@ -1,6 +1,7 @@
 """One case, read and resampled for training: a region, or the whole body on a regular grid."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,10 +12,14 @@ from scipy import ndimage
 from apatite.core.errors import DataError
 from apatite.core.scan import Scan, SliceStack
 from apatite.core.volume import Grid, Volume, axis_aligned_grid
-from apatite.ct.region import RegionConfig, cut_fraction, cut_region, middle_region
+from apatite.ct.region import RegionConfig, cut_fraction, cut_region
+from apatite.ct.template import Template
+from apatite.data.prepare_place import Found, place_region
+from apatite.io.case import Case
+from apatite.io.images import read_image
 from apatite.io.leaks import image_digest
-from apatite.io.manifest import Case, Manifest
-from apatite.io.nifti import read_label, read_scan, viewer_grid
+from apatite.io.manifest import Manifest
+from apatite.io.nifti import read_label, viewer_grid
 
 Edges = tuple[int, int, int]
 
@@ -32,29 +37,39 @@ class PreparedCase:
             without a label map.
         grid: Where the voxels lie.
         image_digest: `io.leaks.image_digest` of the original.
+        found: How the region was found; `None` where it was stated, and for whole volumes.
     """
 
     image_hu: Int16[np.ndarray, "depth height width"]
     labels: UInt8[np.ndarray, "*labels depth height width"] | None
     grid: Grid
     image_digest: str
+    found: Found | None = None
 
 
-def prepare_region(manifest: Manifest, case: Case, region: RegionConfig) -> PreparedCase:
+def prepare_region(
+    manifest: Manifest, case: Case, region: RegionConfig, templates: Sequence[Template] = ()
+) -> PreparedCase:
     """Cut the region of one case.
 
+    Args:
+        manifest: Where its files lie.
+        case: Which one.
+        region: Size and spacing.
+        templates: To find the region with, in a whole head that does not state it.
+
     Raises:
-        DataError: the image or its label cannot be used, or the region lies outside the scan.
+        DataError: the image or its label cannot be used, or the scan does not show the region.
     """
-    scan = read_scan(manifest.image_path(case), case.case_id)
-    grid = _region_of(scan.stack, region, case)
+    scan = read_image(manifest.image_path(case), case.case_id)
+    grid, found = place_region(scan, case, region, templates)
     label = _read_checked_label(manifest, case, scan.stack)
     fractions = None
     if label is not None:
         values = sorted(manifest.label_names)
         fractions = np.stack([_rounded(_fraction(label == value, scan.stack, grid)) for value in values])
     image = _as_int16(cut_region(scan, grid).voxels)
-    return PreparedCase(image_hu=image, labels=fractions, grid=grid, image_digest=_digest(scan))
+    return PreparedCase(image_hu=image, labels=fractions, grid=grid, image_digest=_digest(scan), found=found)
 
 
 def prepare_volume(
@@ -65,7 +80,7 @@ def prepare_volume(
     Raises:
         DataError: the image or its label cannot be used.
     """
-    scan = read_scan(manifest.image_path(case), case.case_id)
+    scan = read_image(manifest.image_path(case), case.case_id)
     label = _read_checked_label(manifest, case, scan.stack)
     grid = body_grid(scan, spacing_mm, least_shape, body_hu)
     labels = None if label is None else _label_index(label, sorted(manifest.label_names), scan.stack, grid)
@@ -177,35 +192,6 @@ def _label_index(
         np.maximum(best, fraction, out=best)
     index[best < 1 - marked] = 0
     return index
-
-
-def _region_of(stack: SliceStack, region: RegionConfig, case: Case) -> Grid:
-    """The region around the stated centre, or around the middle of a scan that was cut out beforehand."""
-    if case.region_centre_ras_mm is not None:
-        centre = np.array(case.region_centre_ras_mm)
-        _refuse_outside(stack, centre, case)
-        return region.grid(centre)
-    grid = middle_region(stack, region)
-    if grid is None:
-        raise DataError(
-            "is much larger than the region, and nothing says where the region is",
-            where=case.case_id,
-            fix="fill in region_centre_ras_mm, or cut the scan out first",
-            code="ROI_ABSENT",
-        )
-    return grid
-
-
-def _refuse_outside(stack: SliceStack, centre: np.ndarray, case: Case) -> None:
-    """A region whose centre is not in the scan would be made of padding."""
-    index = stack.to_slice_row_column(centre[None, :])[0]
-    if np.any(index < -0.5) or np.any(index > np.array(stack.shape) - 0.5):
-        raise DataError(
-            f"the region's centre {np.round(centre, 1).tolist()} mm lies outside the scan",
-            where=case.case_id,
-            fix="correct region_centre_ras_mm",
-            code="ROI_PARTIAL",
-        )
 
 
 def _rounded(fraction: Float32[np.ndarray, "d h w"]) -> UInt8[np.ndarray, "d h w"]:

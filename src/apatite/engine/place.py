@@ -18,7 +18,7 @@ from apatite.core.config import dump, load
 from apatite.core.watch import Watch, unwatched
 from apatite.engine.distributed import World, joined
 from apatite.engine.precision import Precision
-from apatite.engine.stop import StopRequest, stop_on_signal
+from apatite.core.stop import StopRequest, stop_on_signal
 from apatite.io.run_folder import RunFolder
 
 Resume = bool | Literal["inexact"]

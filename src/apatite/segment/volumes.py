@@ -16,9 +16,10 @@ from apatite.core.errors import ApatiteError, DataError, StorageError
 from apatite.core.scan import Scan
 from apatite.core.volume import Volume
 from apatite.core.watch import Watch, unwatched
+from apatite.io.images import read_image
 from apatite.io.layouts import case_id_of
 from apatite.io.manifest import Case, Manifest, read_manifest
-from apatite.io.nifti import read_scan, stem, viewer_grid, write_label, write_volume
+from apatite.io.nifti import stem, viewer_grid, write_label, write_volume
 from apatite.segment.predict import NativePrediction, Predictor, decide
 
 COLUMNS: tuple[str, ...] = (
@@ -101,9 +102,9 @@ def predict_all(
     )
     rows: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
-    for case in watch(manifest.cases, "predicting", len(manifest.cases)):
+    for case in watch(manifest.usable, "predicting", len(manifest.usable)):
         try:
-            scan = read_scan(manifest.image_path(case), case.case_id)
+            scan = read_image(manifest.image_path(case), case.case_id)
             prediction = predictor.predict(scan, case.region_centre_ras_mm)
             rows += _write_case(predictor, calibration, chosen, case, scan, prediction, out)
         except StorageError:

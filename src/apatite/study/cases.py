@@ -10,8 +10,9 @@ from jaxtyping import Bool
 from apatite.core.errors import ApatiteError, DataError
 from apatite.core.scan import Scan
 from apatite.core.watch import Watch, unwatched
+from apatite.io.images import read_image
 from apatite.io.manifest import Case, Manifest
-from apatite.io.nifti import read_label, read_scan
+from apatite.io.nifti import read_label
 from apatite.segment.predict import NativePrediction, Predictor
 
 
@@ -52,7 +53,7 @@ def predict_cases(
         label_path = manifest.label_path(case)
         if label_path is None:
             raise DataError("has no reference", where=case.case_id, fix="fill in its label column", code="MISSING_FILE")
-        scan = read_scan(manifest.image_path(case), case.case_id)
+        scan = read_image(manifest.image_path(case), case.case_id)
         reference = read_label(label_path, scan.stack, case.case_id)
         try:
             prediction = predictor.predict(scan, case.region_centre_ras_mm)

@@ -81,6 +81,8 @@ def _check(stream: _Codestream, header: Header) -> None:
         raise RefusedError("BAD_PIXELS", "the compressed image is of another size than the header says", "Rows")
     if not 1 < stream.precision <= header.bits_allocated or header.high_bit + 1 != header.bits_stored:
         raise RefusedError("BAD_PIXELS", "the compressed image is of another depth than the header says", "BitsStored")
+    if stream.precision <= 8 < header.bits_stored:
+        raise RefusedError("BAD_PIXELS", "the compressed image has 8 bits only", "BitsStored")
     if header.is_signed and not stream.is_signed and stream.precision < header.bits_stored:
         raise RefusedError("BAD_PIXELS", "the sign of the compressed values cannot be told", "PixelRepresentation")
 

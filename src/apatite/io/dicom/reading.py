@@ -24,6 +24,8 @@ from apatite.io.dicom.series import ImageKey, Series, group_images, image_key, l
 
 CLIPPED_HU = 3071
 """12 bits from -1024 end here; a scan whose largest value it is was cut off."""
+MOST_HU = 60_000.0
+"""No metal is beyond it, but a negative value is that was stored with a sign and is read without."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +83,9 @@ def read_series(series: Series, decoder: Decoder, case_id: str = "") -> Reading:
     for index, pixels in enumerate(decoder.pixels(series.headers)):
         if isinstance(pixels, Refusal):
             raise refused(pixels, case_id)
+        if pixels.hu.dtype != np.int16 and pixels.hu.max() > MOST_HU:
+            what = f"values reach beyond {MOST_HU:.0f} HU, as negative ones do that lost their sign"
+            raise refused(Refusal(code="HU_RANGE", what=what, path=series.headers[index].path), case_id)
         if pixels.hu.dtype != np.int16 and voxels_hu.dtype == np.int16:
             voxels_hu = voxels_hu.astype(np.float32)
         voxels_hu[index] = pixels.hu
@@ -124,8 +129,7 @@ def read_files(paths: Sequence[Path], decoder: Decoder, series_uid: str = "", ca
     refusals = [one for one in found if isinstance(one, Refusal)]
     the_one = _the_one(series, refusals, case_id)
     lost = [one for one in refusals if may_belong(one, the_one)]
-    # An image that names no series may be a slice of this one too.
-    lost += [one.refusal for one in series if one.refusal is not None and not one.headers[0].series_uid]
+    lost += [one.refusal for one in series if one.refusal is not None and _is_rest_of(one, the_one)]
     if lost:
         raise refused(lost[0], case_id)
     return read_series(the_one, decoder, case_id)
@@ -145,8 +149,18 @@ def may_belong(refusal: Refusal, series: Series) -> bool:
     return (refusal.path.parent, refusal.path.suffix.lower()) in places
 
 
+def _is_rest_of(refused_series: Series, series: Series) -> bool:
+    """Whether images that are refused may be slices of a series: of its UID or of none, and of its kind."""
+    uids, kinds = zip(*[(header.series_uid, header.image_type) for header in series.headers], strict=True)
+    return any(header.series_uid in ("", *uids) and header.image_type in kinds for header in refused_series.headers)
+
+
 def files_below(folder: Path, most: int, case_id: str = "") -> list[Path]:
-    """All regular files of a folder and of those below it, sorted; links are not followed.
+    """All files of a folder and of those below it that may hold an image, sorted.
+
+    Links are not followed: a link to a file is among them, and will be refused by name, so that no slice is missed
+    behind it. Pipes, sockets and links to nowhere hold no image, nor do a DICOMDIR and what a Mac writes beside a
+    file (`._`).
 
     Raises:
         DataError: it cannot be read, or there are over `most`.
@@ -156,7 +170,8 @@ def files_below(folder: Path, most: int, case_id: str = "") -> list[Path]:
     paths: list[Path] = []
     for root, folders, names in os.walk(folder):
         folders.sort()
-        paths += [Path(root) / name for name in sorted(names) if not (Path(root) / name).is_symlink()]
+        found = [Path(root) / name for name in sorted(names) if not name.startswith("._") and name != "DICOMDIR"]
+        paths += [path for path in found if path.is_file()]
         if len(paths) > most:
             raise DataError(
                 f"holds over {most} files",

@@ -220,6 +220,8 @@ def _check_identity(headers: list[Header], limits: ReadLimits) -> None:
     for header in headers:
         if header.modality != "CT":
             raise _RefusedError("NOT_CT", "the image is not CT", header, "Modality")
+        if header.pixel_bytes == 0:
+            raise _RefusedError("NO_PIXELS", "the file holds no pixels", header, "PixelData")
         if not header.series_uid:
             raise _RefusedError(
                 "MIXED_SERIES", "nothing says to which series the image belongs", header, "SeriesInstanceUID"

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from apatite.engine.stop import SIGNALS, stop_on_signal
+from apatite.core.stop import SIGNALS, stop_on_signal
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -1,4 +1,4 @@
-"""A signal asks a run to stop; the run does so between two steps, with its state on disk.
+"""A signal asks a long task to stop; it does so at the next safe moment, with what is finished on disk.
 
 SIGTERM is what batch systems send before they kill, SIGUSR1 what SLURM sends ahead of the time limit
 (`--signal=B:USR1@120`), SIGINT is Ctrl-C. A second Ctrl-C stops at once, without a commit.
@@ -14,7 +14,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopRequest:
-    """Whether, and by which signal, a run was asked to stop."""
+    """Whether, and by which signal, it was asked to stop."""
 
     def __init__(self) -> None:
         self.by: signal.Signals | None = None
