@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from apatite.cli.main import VERBS, run
+from apatite.core.reasons import REASONS
 from apatite.data.prepare import RECIPES as PREPARE
 from apatite.pretrain.recipes import RECIPES as PRETRAIN
 from apatite.segment.recipes import RECIPES as FINETUNE
@@ -111,3 +112,9 @@ def test_the_detectors_fire() -> None:
     assert SHORT.findall("│ -o PATH, --out PATH   a-b C") == ["-o"]
     assert section("## a\none\n## b\ntwo\n", "b") == "two\n"
     assert slug("Is it learning?") == "is-it-learning"
+
+
+def test_every_reason_is_in_the_page_with_its_sentence() -> None:
+    page = (ROOT / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
+    missing = [code for code, (kind, sentence) in REASONS.items() if f"| `{code}` | {kind} | {sentence} |" not in page]
+    assert missing == []

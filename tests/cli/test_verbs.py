@@ -17,7 +17,7 @@ from apatite.cli.console import Outcome
 from apatite.cli.flags import CommonFlags
 from apatite.core.errors import ConfigError, DataError, StorageError
 
-FLAG_OF = {"-i": {"--input"}, "-o": {"--out"}, "-m": {"--model"}, "-d": {"--data"}}
+FLAG_OF = {"-i": {"--input"}, "-o": {"--out"}, "-m": {"--model"}, "-d": {"--data"}, "-t": {"--template"}}
 
 
 def words(text: str) -> str:

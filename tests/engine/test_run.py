@@ -10,13 +10,13 @@ import torch
 
 from apatite.batch.lease import hold
 from apatite.core.errors import BusyError, ConfigError, ModelError, StoppedError
+from apatite.core.stop import StopRequest
 from apatite.engine import run as module
 from apatite.engine.checkpoint import load_state
 from apatite.engine.distributed import ALONE
 from apatite.engine.optim import build_optimizer
 from apatite.engine.place import Place
 from apatite.engine.run import Pace, TrainingRun
-from apatite.core.stop import StopRequest
 from apatite.io.run_folder import RunFolder
 
 PACE = Pace(save_every_s=0.0, check_every=5, journal_every=1)

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from apatite.core.config import load, read_yaml, write_yaml
 from apatite.core.errors import ConfigError, DataError, TrainingError
 from apatite.core.share import WHOLE
+from apatite.core.stop import StopRequest
 from apatite.engine.checkpoint import load_state
 from apatite.engine.distributed import ALONE
 from apatite.engine.journal import Journal
 from apatite.engine.place import Place
 from apatite.engine.precision import Precision
-from apatite.core.stop import StopRequest
 from apatite.engine.weights import load_weights
 from apatite.io.model_package import read_package
 from apatite.io.run_folder import RunFolder

@@ -24,7 +24,6 @@ class Index(CommonFlags):
     """List all cases in one manifest, check every file, and split by patient.
 
     Example: apatite index -i scans/ -o study/manifest.csv --labelled 40
-    Example: apatite index -i dicom/ -o study/manifest.csv
     """
 
     input: InputPath

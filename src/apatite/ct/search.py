@@ -3,7 +3,8 @@
 A map is 3×4, from points relative to the scan's pivot to MNI mm. Every parameter of a family is a length in mm (turns
 and scales act at 70 mm from the pivot), so one step size suits all of them.
 
-Source: BFGS of SciPy (its L-BFGS-B wakes the threads of the linear algebra library for a dozen numbers); derivative of the rotation after Gallego and Yezzi 2015 (arXiv 1312.0788), equation III.7.
+Source: BFGS of SciPy; derivative of the rotation after Gallego and Yezzi 2015 (arXiv 1312.0788), equation III.7.
+Differs: not L-BFGS-B, which wakes the threads of the linear algebra library for a dozen numbers.
 """
 
 import math
@@ -68,7 +69,7 @@ def refine(samples: Samples, target: Target, score: Score, start: Matrix, family
         # Scaled so that SciPy's first step, one unit along the gradient, and its tolerances are in proportion.
         return 100 * (penalty - value), 100 * family.gradient(parameters, start, penalty_slope - slope)
 
-    found = minimize(loss, np.zeros(family.size), jac=True, method="BFGS", options={"maxiter": steps, "gtol": 0.01})
+    found = minimize(loss, np.zeros(family.size), jac=True, method="BFGS", options={"maxiter": steps, "gtol": 0.004})
     return Match(matrix=family.matrix(found.x, start), score=-found.fun / 100)
 
 

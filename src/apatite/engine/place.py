@@ -15,10 +15,10 @@ from typing import Any, Literal
 from apatite.batch.lease import Lease, hold
 from apatite.core.commit import append_line, sweep
 from apatite.core.config import dump, load
+from apatite.core.stop import StopRequest, stop_on_signal
 from apatite.core.watch import Watch, unwatched
 from apatite.engine.distributed import World, joined
 from apatite.engine.precision import Precision
-from apatite.core.stop import StopRequest, stop_on_signal
 from apatite.io.run_folder import RunFolder
 
 Resume = bool | Literal["inexact"]

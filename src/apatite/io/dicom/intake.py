@@ -13,9 +13,10 @@ from apatite.core.reasons import REASONS
 from apatite.io.dicom.blocks import join_blocks
 from apatite.io.dicom.child import Decoder
 from apatite.io.dicom.choice import Candidate, Choice, choose_series
+from apatite.io.dicom.header import Refusal
 from apatite.io.dicom.kernels import kernel_class
 from apatite.io.dicom.opaque import PatientKey, series_case_id
-from apatite.io.dicom.reading import lay_out_read, may_belong
+from apatite.io.dicom.reading import is_rest_of, lay_out_read, may_belong
 from apatite.io.dicom.series import Series, group_images, lay_out
 from apatite.io.dicom.tree import Tree
 from apatite.io.dicom.triage import set_aside_code
@@ -87,19 +88,19 @@ def judge(tree: Tree, key: PatientKey, decoder: Decoder, *, keeps_all: bool = Fa
         keeps_all: Every measurable series of a study may be used, as pre-training wants, not only the one to score.
     """
     judged: list[Judged] = []
-    measurable: dict[str, list[Series]] = defaultdict(list)
+    laid_out: list[Series] = []
     for images in group_images(tree.headers):
-        code = set_aside_code(images)
-        series = lay_out(images) if code else lay_out_read(images, decoder)
-        if code:
-            judged.append(_judged(series, key, SET_ASIDE, code))
-        elif series.refusal is not None:
-            judged.append(_judged(series, key, REFUSED, series.refusal.code))
-        elif lost := [refusal for refusal in tree.refusals if may_belong(refusal, series)]:
-            # Without that file it would be measured as if it were whole.
-            judged.append(_judged(series, key, REFUSED, lost[0].code))
+        if code := set_aside_code(images):
+            judged.append(_judged(lay_out(images), key, SET_ASIDE, code))
         else:
-            measurable[key.study(images[0])].append(series)
+            laid_out.append(lay_out_read(images, decoder))
+    measurable: dict[str, list[Series]] = defaultdict(list)
+    refused = [series for series in laid_out if series.refusal is not None]
+    for series in laid_out:
+        if refusal := series.refusal or _lost(series, tree.refusals, refused):
+            judged.append(_judged(series, key, REFUSED, refusal.code))
+        else:
+            measurable[key.study(series.headers[0])].append(series)
     choices: dict[str, Choice] = {}
     for study, of_study in measurable.items():
         candidates = [_judged(series, key, "", "") for series in join_blocks(of_study)]
@@ -107,6 +108,13 @@ def judge(tree: Tree, key: PatientKey, decoder: Decoder, *, keeps_all: bool = Fa
         judged += candidates if keeps_all else [_settled(one, choices[study]) for one in candidates]
     judged.sort(key=lambda one: one.case_id)
     return Intake(series=tuple(judged), files=_file_rows(tree, judged), choices=choices)
+
+
+def _lost(series: Series, of_files: Iterable[Refusal], refused: Iterable[Series]) -> Refusal | None:
+    """Why a series may lack slices, without which it would be measured as if it were whole; `None` where it may not."""
+    lost = [refusal for refusal in of_files if may_belong(refusal, series)]
+    lost += [rest.refusal for rest in refused if rest.refusal is not None and is_rest_of(rest, series)]
+    return lost[0] if lost else None
 
 
 def _judged(series: Series, key: PatientKey, verdict: str, code: str) -> Judged:

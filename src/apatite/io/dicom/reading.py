@@ -129,7 +129,7 @@ def read_files(paths: Sequence[Path], decoder: Decoder, series_uid: str = "", ca
     refusals = [one for one in found if isinstance(one, Refusal)]
     the_one = _the_one(series, refusals, case_id)
     lost = [one for one in refusals if may_belong(one, the_one)]
-    lost += [one.refusal for one in series if one.refusal is not None and _is_rest_of(one, the_one)]
+    lost += [one.refusal for one in series if one.refusal is not None and is_rest_of(one, the_one)]
     if lost:
         raise refused(lost[0], case_id)
     return read_series(the_one, decoder, case_id)
@@ -149,7 +149,7 @@ def may_belong(refusal: Refusal, series: Series) -> bool:
     return (refusal.path.parent, refusal.path.suffix.lower()) in places
 
 
-def _is_rest_of(refused_series: Series, series: Series) -> bool:
+def is_rest_of(refused_series: Series, series: Series) -> bool:
     """Whether images that are refused may be slices of a series: of its UID or of none, and of its kind."""
     uids, kinds = zip(*[(header.series_uid, header.image_type) for header in series.headers], strict=True)
     return any(header.series_uid in ("", *uids) and header.image_type in kinds for header in refused_series.headers)

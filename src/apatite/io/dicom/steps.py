@@ -16,6 +16,8 @@ HOLE_RATIO = 1.5
 """In an otherwise even stack."""
 LONG_RATIO = 2.5
 """In an uneven one."""
+UNSEEN_RATIO = 2.0
+"""Of the thickness: beyond, a slice does not stand for all that lies between it and its neighbours."""
 MAX_STEP_MM = 20.0
 """No protocol of the head leaves out so much."""
 
@@ -51,9 +53,9 @@ def step_flags(steps_mm: Steps, thickness_mm: Float[np.ndarray, "slices"]) -> li
     median = float(np.median(steps_mm))
     if np.ptp(steps_mm) > EVEN_MM:
         flags.append("SPACING_VARIES")
-    if steps_mm.max() > LONG_RATIO * median:
-        flags.append("GAP")
     half_mm = (thickness_mm[1:] + thickness_mm[:-1]) / 2
+    if steps_mm.max() > LONG_RATIO * median or np.any(steps_mm > UNSEEN_RATIO * half_mm + EVEN_MM):
+        flags.append("GAP")
     if np.any(half_mm - steps_mm > np.maximum(EVEN_MM, EVEN_SHARE * steps_mm)):
         flags.append("OVERLAP")
     return flags
