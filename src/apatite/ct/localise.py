@@ -48,7 +48,7 @@ WHOLE_LENGTH_MM, WHOLE_SHARE = 110.0, 0.6
 """From here on a scan shows enough of the head for an affine map."""
 FARTHEST_OPINION_MM = 6.0
 LEAST_BONE_OVERLAP, NO_BONE_OVERLAP = 0.2, 0.1
-"""Dice of bone: 0.24 to 0.57 in heads that were found, 0.17 in ten slices of a skull base, up to 0.08 where the map was
+"""Dice of bone: 0.24 to 0.57 in heads that were found, 0.17 in ten slices of a skull base, up to 0.11 where the map was
 wrong (an abdomen, necks with shoulders)."""
 FARTHEST_MIDLINE_MM = 5.0
 LEAST_REGION_SEEN = 0.5
