@@ -20,6 +20,7 @@ from apatite.cli.phantom import Phantom
 from apatite.cli.predict import Predict
 from apatite.cli.prepare import Prepare
 from apatite.cli.pretrain import Pretrain
+from apatite.cli.quality import Quality
 from apatite.cli.quantify import Quantify
 from apatite.core.errors import EXIT_INTERNAL, EXIT_USAGE, ApatiteError
 
@@ -29,6 +30,7 @@ VERBS: dict[str, type] = {
     "demo": Demo,
     "index": Index,
     "prepare": Prepare,
+    "quality": Quality,
     "pretrain": Pretrain,
     "finetune": Finetune,
     "calibrate": Calibrate,

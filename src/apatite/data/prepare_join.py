@@ -5,6 +5,7 @@ Beside the arrays of `io.store`:
     rows.csv             one row per case of the manifest: what became of it
     localisations.json   how regions were found, by case; only where one was
     quality.csv          figures of those cases, and which of them a person should look at
+    looks/<case>.npy     those cases in template space, in grey levels, for the pictures of `apatite quality`
 """
 
 import os
@@ -29,6 +30,8 @@ from apatite.io.manifest import Manifest, manifest_digest
 from apatite.io.manifest import to_csv as cases_to_csv
 from apatite.io.run_folder import environment
 from apatite.io.store import FORMAT, ArrayWriter
+
+LOOKS_FOLDER = "looks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +110,7 @@ def join(part: Path, joined: Joined) -> dict[str, int]:
             digests[case.case_id] = piece.image_digest
             if piece.found is not None:
                 found[case.case_id] = piece.found
+                _keep_looks(part, case, piece)
                 case = replace(case, region_centre_ras_mm=tuple(piece.found["region_centre_ras_mm"]))
             cases.append(case)
         refuse_leaks(cases, digests)
@@ -118,6 +122,12 @@ def join(part: Path, joined: Joined) -> dict[str, int]:
     counts = {split: sum(case.split == split for case in cases) for split in SIDES}
     _describe(part, replace(joined.manifest, cases=tuple(cases)), joined, counts)
     return counts
+
+
+def _keep_looks(part: Path, case: Case, piece: Piece) -> None:
+    if piece.looks is not None:
+        (part / LOOKS_FOLDER).mkdir(exist_ok=True)
+        _link(str(piece.looks), str(part / LOOKS_FOLDER / f"{case.case_id}.npy"))
 
 
 class _Sink:

@@ -2,6 +2,7 @@
 
 image.npy, labels.npy   regions: as in `io.store`, of one case; no labels.npy without a label map
 volume/                 whole volumes: the Zarr group
+looks.npy               the registered scan in grey levels, where the region was found
 case.json               the grid, the image's digest, and how the region was found
 """
 
@@ -27,8 +28,9 @@ from apatite.io.case import Case
 from apatite.io.manifest import Manifest, to_csv
 from apatite.io.store import write_volume_group
 
-FORMAT = 1
+FORMAT = 2
 """Of the files above; another one is prepared anew."""
+LOOKS = "looks.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,7 @@ class Piece:
         ijk_to_ras: Of the grid.
         image_digest: Of the original.
         found: How the region was found, as plain values; `None` where it was not.
+        looks: The file of the registered scan; `None` where it was not registered.
     """
 
     image_hu: Int16[np.ndarray, "depth height width"] | None
@@ -93,6 +96,7 @@ class Piece:
     ijk_to_ras: np.ndarray
     image_digest: str
     found: dict[str, Any] | None
+    looks: Path | None
 
 
 def write_piece(folder: Path, prepared: PreparedCase, kind: Literal["region", "volume"]) -> None:
@@ -103,6 +107,8 @@ def write_piece(folder: Path, prepared: PreparedCase, kind: Literal["region", "v
         for name, array in (("image", prepared.image_hu), ("labels", prepared.labels)):
             if array is not None:
                 (folder / f"{name}.npy").write_bytes(_npy(array))
+    if prepared.found is not None:
+        (folder / LOOKS).write_bytes(_npy(prepared.found.looks))
     about = {
         "ijk_to_ras": prepared.grid.ijk_to_ras.tolist(),
         "image_digest": prepared.image_digest,
@@ -121,6 +127,7 @@ def read_piece(folder: Path) -> Piece:
         ijk_to_ras=np.array(about["ijk_to_ras"], dtype=np.float64),
         image_digest=about["image_digest"],
         found=about["found"],
+        looks=folder / LOOKS if (folder / LOOKS).exists() else None,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import UInt8
 
 from apatite.core.errors import DataError
 from apatite.core.scan import Scan, SliceStack
@@ -30,12 +31,14 @@ class Found:
         localisation: How the head lies, and how far that may be trusted.
         coverage: How much of the artery's box the scan shows.
         quality: Further figures of the scan.
+        looks: The scan on a grid of 2 mm in MNI space, in grey levels (`prepare_quality.to_grey`).
     """
 
     template: str
     localisation: Localisation
     coverage: Coverage
     quality: Quality
+    looks: UInt8[np.ndarray, "depth height width"]
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -90,8 +93,8 @@ def find_region(scan: Scan, case: Case, templates: Sequence[Template]) -> Found:
     except DataError as error:
         error.where = case.case_id
         raise
-    quality = quality_of(scan, localisation.pose, BOXES[BOX], template)
-    return Found(template=template.name, localisation=localisation, coverage=shown, quality=quality)
+    quality, looks = quality_of(scan, localisation.pose, BOXES[BOX], template)
+    return Found(template=template.name, localisation=localisation, coverage=shown, quality=quality, looks=looks)
 
 
 def _refuse_outside(stack: SliceStack, centre: np.ndarray, case: Case) -> None:

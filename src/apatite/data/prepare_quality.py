@@ -8,19 +8,26 @@ import io
 from collections.abc import Mapping
 from typing import Any, get_args
 
+import numpy as np
+from jaxtyping import UInt8
+
 from apatite.core.scan import Scan
 from apatite.core.volume import Volume
 from apatite.ct.boxes import Box
-from apatite.ct.completeness import Completeness
+from apatite.ct.completeness import Completeness, register
 from apatite.ct.confidence import JUDGED, on_judged
 from apatite.ct.pose import HeadPose
-from apatite.ct.quality import Quality, quality
+from apatite.ct.quality import Quality
+from apatite.ct.quality import quality_of as judge_registered
 from apatite.ct.template import Template
 from apatite.ct.triage import TriageRow, triage
 
+GREY_FROM_HU, GREY_STEP_HU = -200.0, 5.0
+"""A registered scan is kept in 256 grey levels: enough to tell skin, brain and bone apart, at a third of a megabyte."""
 
-def quality_of(scan: Scan, pose: HeadPose, box: Box, template: Template) -> Quality:
-    """The figures of one scan; on a grid of 2 mm, whatever the template's own.
+
+def quality_of(scan: Scan, pose: HeadPose, box: Box, template: Template) -> tuple[Quality, UInt8[np.ndarray, "d h w"]]:
+    """The figures of one scan on a grid of 2 mm, whatever the template's own; and what it looks like there.
 
     Args:
         scan: Original slices.
@@ -28,7 +35,20 @@ def quality_of(scan: Scan, pose: HeadPose, box: Box, template: Template) -> Qual
         box: The artery's box, for what is judged near it.
         template: What the scan was registered to.
     """
-    return quality(scan, pose, Volume(voxels=on_judged(template.volume), grid=JUDGED), box)
+    registered = register(scan, pose, JUDGED)
+    found = judge_registered(scan, pose, registered, Volume(voxels=on_judged(template.volume), grid=JUDGED), box)
+    return found, to_grey(registered)
+
+
+def to_grey(registered: Volume) -> UInt8[np.ndarray, "d h w"]:
+    """HU as grey levels; multiples of `GREY_STEP_HU` survive exactly."""
+    return np.clip(np.floor((registered.voxels - GREY_FROM_HU) / GREY_STEP_HU), 0, 255).astype(np.uint8)
+
+
+def from_grey(grey: UInt8[np.ndarray, "d h w"]) -> Volume:
+    """The registered scan again, to within a grey level."""
+    voxels = (grey * np.float32(GREY_STEP_HU) + np.float32(GREY_FROM_HU)).astype(np.float32)
+    return Volume(voxels=voxels, grid=JUDGED)
 
 
 def quality_csv(found: Mapping[str, Mapping[str, Any]]) -> str:
