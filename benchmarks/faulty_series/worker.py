@@ -116,7 +116,7 @@ def read_once(reader: Callable[[Path], list[Slices]], folder: Path) -> Outcome:
     return Outcome(volumes=volumes, said=said, note=note)
 
 
-def main() -> None:
+def serve() -> None:
     """Answer until the input ends."""
     warnings.simplefilter("always")
     with ExitStack() as stack:
@@ -139,4 +139,4 @@ def _reader(tool: str, stack: ExitStack) -> Callable[[Path], Outcome]:
 
 
 if __name__ == "__main__":
-    main()
+    serve()

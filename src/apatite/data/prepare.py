@@ -25,7 +25,7 @@ from apatite.batch.rows import Row
 from apatite.batch.supervise import supervise
 from apatite.batch.worker import CaseLimits
 from apatite.core.commit import committed_folder, sweep_beside
-from apatite.core.errors import ApatiteError, BusyError, DataError, StoppedError
+from apatite.core.errors import ApatiteError, BusyError, DataError, StorageError, StoppedError
 from apatite.core.reasons import REASONS
 from apatite.core.stop import StopRequest, stop_on_signal
 from apatite.core.watch import Watch, unwatched
@@ -110,7 +110,7 @@ def prepare(
         Item(case_id=case.case_id, value=case, version=version) for case, version in zip(wanted, versions, strict=True)
     ]
     work = folder.with_name(f".{folder.name}.unfinished")
-    with _tidied(work):
+    with _tidied(work), _named_after(folder, work):
         rows = supervise(task, items, work, given.limits, workers, watch)
         with stop_on_signal() as stop, ExitStack() as stack:
             _be_alone(stack, work, stop)
@@ -201,6 +201,16 @@ def _cases_with_split(manifest: Manifest) -> tuple[Case, ...]:
             code="BAD_LABEL",
         )
     return cases
+
+
+@contextmanager
+def _named_after(folder: Path, work: Path) -> Iterator[None]:
+    """A disk that fails is told of by the folder that the user named, not by the one that is only worked in."""
+    try:
+        yield
+    except StorageError as error:
+        error.where = error.where.replace(str(work), str(folder))
+        raise
 
 
 @contextmanager
