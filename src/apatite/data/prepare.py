@@ -25,7 +25,7 @@ from apatite.batch.rows import Row
 from apatite.batch.supervise import supervise
 from apatite.batch.worker import CaseLimits
 from apatite.core.commit import committed_folder, sweep_beside
-from apatite.core.errors import ApatiteError, BusyError, DataError, StorageError, StoppedError
+from apatite.core.errors import ApatiteError, BusyError, DataError, StoppedError, StorageError
 from apatite.core.reasons import REASONS
 from apatite.core.stop import StopRequest, stop_on_signal
 from apatite.core.watch import Watch, unwatched
