@@ -7,14 +7,10 @@ SimpleITK's series reader, which knows neither tilt nor uneven spacing, and regi
 positions (2 mm cubes), so that their errors are those of registration alone: SimpleITK climbs to an affine map by
 mutual information from 3 of 105 starts, greedy by normalised mutual information from its own random search. Errors are
 those of the middle of the carotids' box: of the simulated head against the truth, of the real one against greedy
-(greedy's own against SimpleITK). Peak memory is that of a fresh process that runs the package's path once
-(`head_path_once.py`); the child process that reads the files takes about 50 MiB beside it.
+(greedy's own against SimpleITK).
 """
 
-import json
 import math
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -52,7 +48,7 @@ Stages = dict[str, float]
 
 def main(arguments: list[str] | None = None) -> None:
     bench = Benchmark.start(__doc__, __file__, packages=("SimpleITK", "picsl_greedy", "pydicom"), arguments=arguments)
-    template, template_path = chosen_template(bench)
+    template = chosen_template(bench)
     with TemporaryDirectory() as name:
         folder = Path(name)
         heads: dict[str, tuple[Path, HeadPose | None]] = {}
@@ -62,17 +58,17 @@ def main(arguments: list[str] | None = None) -> None:
         slices = 24 if bench.quick else 200
         heads[f"simulated, {slices} slices"] = simulated(folder / "head", slices, 128 if bench.quick else 512)
         for head, (series, truth) in heads.items():
-            report(bench, head, series, truth, template, template_path)
+            report(bench, head, series, truth, template)
     bench.finish()
 
 
-def chosen_template(bench: Benchmark) -> tuple[Template, Path | None]:
+def chosen_template(bench: Benchmark) -> Template:
     """The real template; the package's own only to try the script where there is none."""
     path = DATA / "templates" / "scct.nii.gz"
     if path.exists() and not bench.quick:
-        return read_template(path), path
+        return read_template(path)
     bench.skip("a real template", "not here, or quick: errors against the simulated head mean nothing")
-    return Template(name="procedural", volume=procedural_template()), None
+    return Template(name="procedural", volume=procedural_template())
 
 
 def simulated(folder: Path, slices: int, edge: int) -> tuple[Path, HeadPose]:
@@ -98,9 +94,7 @@ def simulated(folder: Path, slices: int, edge: int) -> tuple[Path, HeadPose]:
     return folder, made.truth.pose
 
 
-def report(
-    bench: Benchmark, head: str, series: Path, truth: HeadPose | None, template: Template, template_path: Path | None
-) -> None:
+def report(bench: Benchmark, head: str, series: Path, truth: HeadPose | None, template: Template) -> None:
     """Time the three sides in turn, and judge where they put the box."""
     scan = read_folder(series).scan
     cubes = isotropic(scan).volume
@@ -133,7 +127,6 @@ def report(
             seconds=median(seconds[side]),
             **({name + "_s": median(one[name] for one in stages) for name in stages[0]} if side == "ours" else {}),
             centre_error_mm=centre_error_mm(poses[side], reference),
-            peak_mib=peak_mib(series, template_path) if side == "ours" else None,
         )
         if side != "ours":
             bench.ratio(f"{head.split(',')[0]}_{side}", ratio_of(seconds, side))
@@ -154,14 +147,6 @@ def our_path(series: Path, template: Template, threads: int) -> tuple[HeadPose, 
 def centre_error_mm(pose: HeadPose, reference: HeadPose) -> float:
     """Distance in the patient between two places of the middle of the box."""
     return float(np.linalg.norm(pose.to_ras(BOX.centre_mni_mm) - reference.to_ras(BOX.centre_mni_mm)))
-
-
-def peak_mib(series: Path, template_path: Path | None) -> float:
-    """Peak memory of a fresh process that runs the path, in MiB."""
-    once = Path(__file__).resolve().with_name("head_path_once.py")
-    command = [sys.executable, str(once), str(series), *([str(template_path)] if template_path else [])]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(json.loads(printed.splitlines()[-1])["peak_mib"])
 
 
 def installed(package: str) -> bool:
