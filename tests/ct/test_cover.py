@@ -12,7 +12,7 @@ from apatite.core.errors import DataError
 from apatite.core.scan import PADDING_HU, Scan, SliceStack
 from apatite.ct.boxes import BOXES, Box
 from apatite.ct.cover import Coverage, box_grid, coverage, is_inside_box, slice_reach_mm, training_grid
-from apatite.ct.near import grid_corners_ras_mm, is_empty, near, part_of
+from apatite.ct.near import grid_corners_ras_mm, is_empty, near
 from apatite.ct.pose import HeadPose
 from apatite.ct.region import REGIONS, RegionConfig
 
@@ -113,7 +113,7 @@ def test_a_window_is_where_it_lay_before() -> None:
     pose = a_pose(3)
     stack = stack_over(pose, BOX, UNEVEN, tilt_deg=12)
     window = near(stack, pose.to_ras(BOX.corners_mni_mm), reach_mm=1.0)
-    part = part_of(stack, window)
+    part = stack.part(window)
     k, r, c = (w.start for w in window)
     np.testing.assert_allclose(part.to_ras(2, np.array([3.0, 4.0])), stack.to_ras(k + 2, np.array([r + 3.0, c + 4.0])))
     assert not is_empty(window)

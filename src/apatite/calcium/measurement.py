@@ -18,7 +18,7 @@ from apatite.calcium.rule import RULES, count_calcium
 from apatite.calcium.score import agatston_score, is_standard_agatston
 from apatite.core.errors import DataError
 from apatite.core.registry import choose
-from apatite.core.scan import Scan, SliceStack
+from apatite.core.scan import Scan
 
 RIGHT, LEFT = 1, 2
 """Values of a map of sides; 0 is no side."""
@@ -158,17 +158,8 @@ def _around(scan: Scan, is_marked: IsMarked) -> tuple[Scan, tuple[slice, slice, 
         np.flatnonzero(is_marked.any(axis=(0, 1))), stack.shape[2], int(reach_mm / stack.column_spacing_mm) + 2
     )
     place = (slice(0, stack.shape[0]), rows, columns)
-    cut = SliceStack(
-        shape=(stack.shape[0], rows.stop - rows.start, columns.stop - columns.start),
-        origins_ras_mm=stack.origins_ras_mm
-        + rows.start * stack.row_step_ras_mm
-        + columns.start * stack.column_step_ras_mm,
-        column_step_ras_mm=stack.column_step_ras_mm,
-        row_step_ras_mm=stack.row_step_ras_mm,
-        thickness_mm=stack.thickness_mm,
-    )
     is_padding = None if scan.is_padding is None else scan.is_padding[place]
-    return Scan(voxels_hu=scan.voxels_hu[place], stack=cut, is_padding=is_padding), place
+    return Scan(voxels_hu=scan.voxels_hu[place], stack=stack.part(place), is_padding=is_padding), place
 
 
 def _edge(found: Integer[np.ndarray, "marked"], length: int, margin: int) -> slice:

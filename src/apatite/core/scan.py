@@ -16,6 +16,9 @@ from apatite.core.volume import Grid, Points
 PADDING_HU = -1024.0
 """Value of everything outside the reconstructed field of view."""
 
+Window = tuple[slice, slice, slice]
+"""Slices, rows and columns of a stack, each with a start and a stop."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SliceStack:
@@ -75,6 +78,18 @@ class SliceStack:
         """RAS mm of (row, column) points in one original slice."""
         rows, columns = points_row_column[..., :1], points_row_column[..., 1:]
         return self.origins_ras_mm[slice_index] + rows * self.row_step_ras_mm + columns * self.column_step_ras_mm
+
+    def part(self, window: Window) -> "SliceStack":
+        """The slices, rows and columns of a window that is not empty, where they lay before."""
+        slices, rows, columns = window
+        corner = rows.start * self.row_step_ras_mm + columns.start * self.column_step_ras_mm
+        return SliceStack(
+            shape=(slices.stop - slices.start, rows.stop - rows.start, columns.stop - columns.start),
+            origins_ras_mm=self.origins_ras_mm[slices] + corner,
+            column_step_ras_mm=self.column_step_ras_mm,
+            row_step_ras_mm=self.row_step_ras_mm,
+            thickness_mm=self.thickness_mm[slices],
+        )
 
     def to_slice_row_column(self, points_ras_mm: Points) -> Points:
         """Fractional (slice, row, column) of points in the patient; inverse of `to_ras` at whole slices.

@@ -18,7 +18,7 @@ from apatite.core.errors import DataError
 from apatite.core.scan import Scan, SliceStack
 from apatite.core.volume import Grid, axis_aligned_grid
 from apatite.ct.boxes import Box
-from apatite.ct.near import is_empty, near, part_of, row_columns
+from apatite.ct.near import is_empty, near, row_columns
 from apatite.ct.pose import HeadPose
 from apatite.ct.region import RegionConfig
 
@@ -102,7 +102,7 @@ def is_inside_box(stack: SliceStack, pose: HeadPose, box: Box) -> Bool[np.ndarra
     window = near(stack, pose.to_ras(box.corners_mni_mm))
     if is_empty(window):
         return inside
-    part = part_of(stack, window)
+    part = stack.part(window)
     found, points = inside[window], row_columns(part)
     for k in range(part.shape[0]):
         found[k] = box.holds(pose.to_mni(part.to_ras(k, points)))

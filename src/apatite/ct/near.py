@@ -6,11 +6,9 @@ A region fills a hundredth of a head; everything that looks for its pixels looks
 import numpy as np
 from jaxtyping import Float
 
-from apatite.core.scan import SliceStack
+from apatite.core.scan import SliceStack, Window
 from apatite.core.volume import Grid
 
-Window = tuple[slice, slice, slice]
-"""Slices, rows, columns."""
 _ROUNDING_MM = 1e-6
 
 
@@ -42,19 +40,6 @@ def near(stack: SliceStack, corners_ras_mm: Float[np.ndarray, "corners 3"], reac
 def is_empty(window: Window) -> bool:
     """Whether a window holds no pixel."""
     return any(part.stop <= part.start for part in window)
-
-
-def part_of(stack: SliceStack, window: Window) -> SliceStack:
-    """The slices, rows and columns of a window that is not empty, where they lay before."""
-    slices, rows, columns = window
-    corner = rows.start * stack.row_step_ras_mm + columns.start * stack.column_step_ras_mm
-    return SliceStack(
-        shape=(slices.stop - slices.start, rows.stop - rows.start, columns.stop - columns.start),
-        origins_ras_mm=stack.origins_ras_mm[slices] + corner,
-        column_step_ras_mm=stack.column_step_ras_mm,
-        row_step_ras_mm=stack.row_step_ras_mm,
-        thickness_mm=stack.thickness_mm[slices],
-    )
 
 
 def row_columns(stack: SliceStack) -> Float[np.ndarray, "rows columns 2"]:

@@ -21,7 +21,7 @@ from numba import njit
 from apatite.core.errors import ConfigError
 from apatite.core.scan import PADDING_HU, Scan, SliceStack
 from apatite.core.volume import Grid, Volume, axis_aligned_grid
-from apatite.ct.near import grid_corners_ras_mm, is_empty, near, part_of, row_columns
+from apatite.ct.near import grid_corners_ras_mm, is_empty, near, row_columns
 from apatite.io.nifti import viewer_grid
 
 MUCH_LARGER = 1.5
@@ -99,7 +99,7 @@ def is_inside_region(stack: SliceStack, grid: Grid) -> Bool[np.ndarray, "slices 
     window = near(stack, grid_corners_ras_mm(grid))
     if is_empty(window):
         return inside
-    part, upper = part_of(stack, window), np.array(grid.shape[::-1]) - 0.5
+    part, upper = stack.part(window), np.array(grid.shape[::-1]) - 0.5
     found, points = inside[window], row_columns(part)
     for k in range(part.shape[0]):
         ijk = grid.to_ijk(part.to_ras(k, points))
@@ -121,7 +121,7 @@ def carry_back(values: Volume, stack: SliceStack) -> Float32[np.ndarray, "slices
     window = near(stack, grid_corners_ras_mm(values.grid), float(stack.thickness_mm.max()) / 2)
     if is_empty(window):
         return result
-    part = part_of(stack, window)
+    part = stack.part(window)
     step = np.stack([part.column_step_ras_mm, part.row_step_ras_mm], axis=1)
     inverse = np.linalg.inv(values.grid.ijk_to_ras[:3, :3])
     offsets = (np.arange(PROFILE_SAMPLES) + 0.5) / PROFILE_SAMPLES - 0.5

@@ -46,12 +46,7 @@ def write_cohort(config: CohortConfig, folder: Path, workers: int = 1, watch: Wa
     """
     if workers < 1:
         raise ConfigError(f"{workers} workers cannot work", fix="use at least 1")
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise DataError(
-            "holds something already", where=str(folder), fix="name a new folder with -o, or empty this one"
-        )
-    if folder.is_dir():
-        folder.rmdir()
+    clear_the_way(folder)
     with committed_folder(folder) as part:
         cases = [
             case for made in watch(_made(config, part, workers), "making patients", config.patients) for case in made
@@ -60,6 +55,20 @@ def write_cohort(config: CohortConfig, folder: Path, workers: int = 1, watch: Wa
         write_manifest(part / "manifest.csv", manifest)
         commit_json(part / "cohort.json", {"version": VERSION, "config": asdict(config), "cases": len(cases)})
     return Manifest(root=folder, cases=tuple(cases), label_names=dict(LABEL_NAMES))
+
+
+def clear_the_way(folder: Path) -> None:
+    """Remove an empty folder, so that a whole one can take its name.
+
+    Raises:
+        DataError: it holds something already.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise DataError(
+            "holds something already", where=str(folder), fix="name a new folder with -o, or empty this one"
+        )
+    if folder.is_dir():
+        folder.rmdir()
 
 
 def write_patient(config: CohortConfig, number: int, folder: Path) -> list[Case]:

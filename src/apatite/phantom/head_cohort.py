@@ -21,12 +21,13 @@ import numpy as np
 
 from apatite.calcium.measure import volume_mm3
 from apatite.core.commit import commit_json, commit_text, committed_folder
-from apatite.core.errors import ConfigError, DataError
+from apatite.core.errors import ConfigError
 from apatite.core.rng import generator
 from apatite.core.watch import Watch, unwatched
 from apatite.io.dicom.header import SIMULATED
 from apatite.phantom.cohort import CohortConfig
 from apatite.phantom.dicom_series import SeriesSettings, write_series
+from apatite.phantom.folder import clear_the_way
 from apatite.phantom.head import VERSION, Head, draw_head
 from apatite.phantom.head_scan import HeadScan, scan_head
 from apatite.phantom.head_slices import SliceLayout, lay_head_slices
@@ -101,12 +102,7 @@ def write_head_cohort(
     """
     if workers < 1:
         raise ConfigError(f"{workers} workers cannot work", fix="use at least 1")
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise DataError(
-            "holds something already", where=str(folder), fix="name a new folder with -o, or empty this one"
-        )
-    if folder.is_dir():
-        folder.rmdir()
+    clear_the_way(folder)
     with committed_folder(folder) as part:
         made = watch(_made(config, part, workers), "making heads", config.patients)
         rows = [row for patient in made for row in patient]

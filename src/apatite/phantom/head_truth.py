@@ -106,7 +106,7 @@ def _read(
     box = _box_of_arteries(head, pose, scan.stack)
     if box is None:
         return is_calcium, is_right
-    part = _cropped(scan.stack, box)
+    part = scan.stack.part(box)
     ideal = sampled_tissue(head.tissue, pose, part, part.origins_ras_mm)
     point, wide = kernel_weights(head, protocol)
     seen = Acquisition(
@@ -134,18 +134,6 @@ def _box_of_arteries(head: Head, pose: Pose, stack: SliceStack) -> tuple[slice, 
     if np.any(high - low < 1):
         return None
     return slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1])), slice(int(low[2]), int(high[2]))
-
-
-def _cropped(stack: SliceStack, box: tuple[slice, slice, slice]) -> SliceStack:
-    slices, rows, columns = box
-    first = rows.start * stack.row_step_ras_mm + columns.start * stack.column_step_ras_mm
-    return SliceStack(
-        shape=(slices.stop - slices.start, rows.stop - rows.start, columns.stop - columns.start),
-        origins_ras_mm=stack.origins_ras_mm[slices] + first,
-        column_step_ras_mm=stack.column_step_ras_mm,
-        row_step_ras_mm=stack.row_step_ras_mm,
-        thickness_mm=stack.thickness_mm[slices],
-    )
 
 
 def _centroid(
