@@ -251,3 +251,15 @@ def _above(scan: Scan, height_mm: float) -> Scan:
 def test_more_than_two_templates_are_refused(tmp_path):
     with pytest.raises(Exception, match="two ranges of age"):
         templates_of([tmp_path / "a", tmp_path / "b", Path("c")])
+
+
+def test_what_holds_no_series_says_so_and_names_the_table(tmp_path):
+    with pytest.raises(DataError, match="does not exist") as refused:
+        inputs_of(tmp_path / "nowhere", tmp_path / "out")
+    assert refused.value.code == "MISSING_FILE"
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.dcm").write_text("nonsense")
+    with pytest.raises(DataError, match="no DICOM series") as refused:
+        inputs_of(tmp_path / "in", tmp_path / "out")
+    assert refused.value.code == "NOT_DICOM"
+    assert "a.dcm" in (tmp_path / "out" / "manifest.inputs.csv").read_text()

@@ -6,9 +6,10 @@ A DICOM tree is indexed into the output folder first, so that every series has a
 from dataclasses import replace
 from pathlib import Path
 
+from apatite.core.errors import DataError
 from apatite.core.watch import Watch, unwatched
 from apatite.io.case import Case
-from apatite.io.dicom.cases import key_path, to_manifest, write_parts
+from apatite.io.dicom.cases import inputs_path, key_path, to_manifest, write_parts
 from apatite.io.dicom.child import Decoder
 from apatite.io.dicom.intake import judge
 from apatite.io.dicom.opaque import read_or_make_key
@@ -29,11 +30,13 @@ def inputs_of(path: Path, out: Path, domain: str = "", watch: Watch = unwatched)
         watch: Shows progress.
 
     Raises:
-        DataError: nothing is there.
+        DataError: nothing is there (`MISSING_FILE`, `NO_INPUT`), or no DICOM series (the code of its first file).
     """
+    if not path.exists():
+        raise DataError("does not exist", where=str(path), fix="check the path", code="MISSING_FILE")
     if path.is_dir() and holds_dicom(path):
         manifest = _indexed(path, out / "manifest.csv", domain, watch)
-    elif path.suffix == ".csv" or path.is_dir() or is_nifti(path) or not path.exists():
+    elif path.suffix == ".csv" or path.is_dir() or is_nifti(path):
         manifest = scans_of(path)
     else:
         case_id = case_id_of(path.name)
@@ -51,5 +54,12 @@ def _indexed(root: Path, path: Path, domain: str, watch: Watch) -> Manifest:
         tree = read_tree(root, decoder, watch)
         intake = judge(tree, read_or_make_key(key_path(path), is_made=True), decoder)
     write_parts(intake, root, path, watch)
+    if not intake.series:
+        raise DataError(
+            "holds no DICOM series",
+            where=str(root),
+            fix=f"see {inputs_path(path)} for the reason of each file",
+            code=next((row.code for row in intake.files), "NO_INPUT"),
+        )
     write_manifest(path, to_manifest(intake, path, domain))
     return read_manifest(path)
