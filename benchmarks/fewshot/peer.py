@@ -30,7 +30,8 @@ from apatite.losses.overlap import cross_entropy_loss, soft_dice_loss
 from apatite.nn.decoders.prior import start_rare
 from apatite.nn.intensity import Window, Windows
 from apatite.segment.config import FinetuneConfig
-from apatite.segment.finetune import augment_config, labelled_rows
+from apatite.segment.finetune import augment_config
+from apatite.segment.labelled import labelled_rows
 
 Draw = Callable[[int], Batch]
 STATE = "last.safetensors"

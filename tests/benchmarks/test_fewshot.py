@@ -16,7 +16,7 @@ from apatite.engine.precision import Precision
 from apatite.io.manifest import read_manifest
 from apatite.io.model_package import read_package
 from apatite.segment.config import FinetuneConfig
-from apatite.segment.finetune import labelled_rows
+from apatite.segment.labelled import labelled_rows
 from apatite.segment.transfer import TAKES
 from fewshot import ours, peer, peer_row
 from fewshot.clock import StepClock

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from apatite.core.config import load, read_yaml
-from apatite.core.errors import ConfigError, DataError, ModelError
-from apatite.data.augment import IDENTITY, AugmentConfig
+from apatite.core.errors import ModelError
+from apatite.data.augment import IDENTITY
 from apatite.engine.checkpoint import load_state
 from apatite.engine.optim import OptimConfig
 from apatite.engine.precision import Precision
 from apatite.io.model_package import read_package
 from apatite.io.run_folder import RunFolder
 from apatite.segment.config import FinetuneConfig
-from apatite.segment.finetune import augment_config, finetune, labelled_rows, segmenter_config
+from apatite.segment.finetune import finetune
 from apatite.segment.predict import open_predictor
 from apatite.segment.validate import Validation
 
@@ -183,125 +183,3 @@ def test_a_segmenter_is_no_encoder(head_study, tiny, tuned, tmp_path):
     with pytest.raises(ModelError, match="not an encoder"):
         finetune(tiny, head_study.prepared, tmp_path / "run", init_from=tuned)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_which_cases_are_learned_from(head_study, body_study, tiny):
-    prepared = head_study.open()
-    kept = labelled_rows(prepared, tiny)
-    dropped = labelled_rows(prepared, replace(tiny, drop_empty_cases=True))
-    assert [prepared.cases[row].split for row in kept] == ["finetune"] * 5
-    assert [prepared.cases[row].case_id for row in set(kept) - set(dropped)] == ["head-04"]
-    bodies = body_study.open()
-    assert len(labelled_rows(bodies, replace(tiny, drop_empty_cases=True))) == 4
-    bodies.is_annotated[:2] = False
-    assert [bodies.cases[row].case_id for row in labelled_rows(bodies, tiny)] == ["body-2", "body-3"]
-
-
-def test_no_case_or_no_label_to_learn_from(head_study, tiny, tmp_path, monkeypatch):
-    prepared = head_study.open()
-    prepared.is_annotated[:] = False
-    with pytest.raises(DataError) as caught:
-        labelled_rows(prepared, tiny)
-    assert caught.value.code == "EMPTY_SPLIT"
-    monkeypatch.setattr("apatite.segment.finetune._has_label", lambda *_: False)
-    with pytest.raises(DataError) as caught:
-        finetune(tiny, head_study.prepared, tmp_path / "run")
-    assert (caught.value.code, list(tmp_path.iterdir())) == ("BAD_LABEL", [])
-
-
-def test_whole_volumes_with_partly_annotated_organs(body_study, tiny, tmp_path):
-    config = replace(tiny, crop=(8, 16, 24), augment=AugmentConfig(mirror_pairs=((2, 5),)), steps=4)
-    made = finetune(config, body_study.prepared, tmp_path / "run")
-    card = read_package(made.package).card
-    assert (card.input.kind, card.input.shape, card.input.spacing_mm) == ("volume", (8, 16, 24), (3.0, 3.0, 3.0))
-    assert card.label_names == {2: "left organ", 5: "right organ"}
-    assert card.domains["training"] == ["real"]
-    with pytest.raises(ConfigError, match="need a crop"):
-        finetune(replace(config, crop=None), body_study.prepared, tmp_path / "other")
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
-def test_mirror_pairs_are_label_values(body_study, tiny):
-    """The values 2 and 5 are the first and the second plane."""
-    prepared = body_study.open()
-    config = replace(tiny, augment=AugmentConfig(mirror_pairs=((2, 5),)))
-    made = augment_config(config, prepared)
-    assert (made.mirror_pairs, made.spacing_mm) == (((1, 2),), (3.0, 3.0, 3.0))
-    with pytest.raises(ConfigError) as caught:
-        augment_config(replace(tiny, augment=AugmentConfig(mirror_pairs=((1, 2),))), prepared)
-    assert caught.value.where == "augment.mirror_pairs"
-
-
-def test_the_choice_of_precision_is_measured_once_and_kept(head_study, tiny, tmp_path, monkeypatch):
-    chosen = Precision(threads=1, head_multiple=16)
-    asked = []
-
-    def measure(device, make_step):
-        asked.append(device)
-        make_step(chosen)()
-        return chosen, {"fp32, heads x16": 0.1}
-
-    monkeypatch.setattr("apatite.engine.run.measure_precision", measure)
-    config = replace(tiny, precision=None, steps=2, device="cpu")
-    made = finetune(config, head_study.prepared, tmp_path / "run")
-    assert (made.seconds_per_step, len(asked)) == ({"fp32, heads x16": 0.1}, 1)
-    assert load(FinetuneConfig, read_yaml(tmp_path / "run" / "config.yaml")).precision == chosen
-    # Weights leave without the padding of this machine.
-    shapes = {
-        name: tuple(t.shape) for name, t in segmenter_config(tiny, head_study.open()).build().state_dict().items()
-    }
-    assert {name: weight.shape for name, weight in read_package(made.package).weights.items()} == shapes
-
-
-class Killed(Exception):
-    """What ends a run midway."""
-
-
-def killed_after(steps):
-    def watch(items, stage, total=None):
-        for number, item in enumerate(items, start=1):
-            yield item
-            if number == steps:
-                raise Killed
-
-    return watch
-
-
-def test_a_resumed_run_ends_as_if_it_had_not_stopped(head_study, tiny, make_encoder, tmp_path):
-    encoder, config = make_encoder(), replace(tiny, save_every_s=0.0)
-    whole = finetune(config, head_study.prepared, tmp_path / "whole", init_from=encoder)
-    with pytest.raises(Killed):
-        finetune(config, head_study.prepared, tmp_path / "run", init_from=encoder, watch=killed_after(5))
-    # What is asked for when resuming does not count: the run has its own configuration, and knows its encoder.
-    made = finetune(replace(config, steps=99, seed=4), head_study.prepared, tmp_path / "run", resume=True)
-    assert made.best_score == whole.best_score
-    one, other = read_package(whole.package), read_package(made.package)
-    assert other.digest == one.digest
-    assert [(row["step"], row["loss"]) for row in rows_of(tmp_path / "run") if "score" in row] == [
-        (row["step"], row["loss"]) for row in rows_of(tmp_path / "whole") if "score" in row
-    ]
-
-
-def test_killed_before_the_first_commit_it_still_begins_with_its_encoder(head_study, tiny, make_encoder, tmp_path):
-    encoder = make_encoder()
-    whole = finetune(tiny, head_study.prepared, tmp_path / "whole", init_from=encoder)
-    with pytest.raises(Killed):
-        finetune(tiny, head_study.prepared, tmp_path / "run", init_from=encoder, watch=killed_after(1))
-    assert not (tmp_path / "run" / "checkpoints" / "last").exists()
-    made = finetune(tiny, head_study.prepared, tmp_path / "run", resume=True)
-    assert read_package(made.package).digest == read_package(whole.package).digest
-
-
-def test_resuming_with_another_beginning_is_refused(head_study, body_study, tiny, make_encoder, tuned):
-    with pytest.raises(ConfigError, match="another encoder"):
-        finetune(tiny, head_study.prepared, tuned, init_from=make_encoder(), resume=True)
-    with pytest.raises(ConfigError, match="another data"):
-        finetune(tiny, body_study.prepared, tuned, resume=True)
-
-
-def test_a_finished_run_can_be_resumed_and_a_folder_is_never_overwritten(head_study, tiny, tuned):
-    digest = read_package(tuned / "model").digest
-    made = finetune(tiny, head_study.prepared, tuned, resume=True)
-    assert (made.last_row, read_package(made.package).digest) == (rows_of(tuned)[-1], digest)
-    with pytest.raises(DataError, match="holds a run already"):
-        finetune(tiny, head_study.prepared, tuned)

@@ -12,8 +12,9 @@ from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
 from apatite.segment.predict import open_predictor
 from apatite.study.calibrate import CalibrateConfig, calibrate
+from apatite.study.contestants import contestant_names, open_model
 from apatite.study.intervals import IntervalConfig
-from apatite.study.run import evaluate_models, labelled_cases, model_names, refuse_other_labels
+from apatite.study.run import evaluate_models, labelled_cases
 
 QUICK = IntervalConfig(resamples=40, method="percentile")
 
@@ -68,9 +69,9 @@ def test_end_to_end(tuned, calibrated, head_study, tmp_path):
 
 
 def test_names_of_models():
-    assert model_names([Path("runs/a/model"), Path("runs/b"), Path("models/c/")]) == ["a", "b", "c"]
+    assert contestant_names([Path("runs/a/model"), Path("runs/b"), Path("models/c/")]) == ["a", "b", "c"]
     with pytest.raises(ConfigError, match="two models are called 'a'"):
-        model_names([Path("runs/a/model"), Path("other/a")])
+        contestant_names([Path("runs/a/model"), Path("other/a")])
 
 
 def test_other_labels_are_refused_before_anything_is_looked_at(tuned, body_study, tmp_path, sees_hu):
@@ -81,7 +82,7 @@ def test_other_labels_are_refused_before_anything_is_looked_at(tuned, body_study
     assert not (tmp_path / "out").exists()
     assert len(RunFolder(path=tuned).read_looks()) == before
     with pytest.raises(ConfigError):
-        refuse_other_labels(open_predictor(tuned), body_study.open(), tuned)
+        open_model(tuned, "tuned").refuse_other_labels(body_study.open())
 
 
 def test_a_split_without_labels(head_study):

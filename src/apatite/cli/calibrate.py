@@ -32,19 +32,19 @@ class Calibrate(CommonFlags):
         """Calibrate and write the copy."""
         from apatite.io.model_package import copy_calibrated
         from apatite.io.store import Prepared
-        from apatite.segment.predict import open_predictor, package_of
+        from apatite.segment.predict import package_of
         from apatite.study.calibrate import CalibrateConfig, calibrate
-        from apatite.study.run import refuse_other_labels
+        from apatite.study.contestants import open_model
 
         # Found now, not after every case was predicted.
         if self.out.exists():
             raise DataError("the folder exists already", where=str(self.out), fix="name a new one with -o")
         prepared = Prepared.open(self.data)
-        predictor = open_predictor(self.model)
-        refuse_other_labels(predictor, prepared, self.model)
+        model = open_model(self.model, self.model.name)
+        model.refuse_other_labels(prepared)
         cases = tuple(case for case in prepared.manifest.of_split("development") if case.label)
         config = CalibrateConfig(objective=self.objective, drop_empty_cases=self.drop_empty)
-        found = calibrate(predictor, prepared.manifest, cases, config, bar)
+        found = calibrate(model.predictor, prepared.manifest, cases, config, bar)
         copy_calibrated(package_of(self.model), self.out, found.to_dict(), found.domains, found.burden_dict())
         lines = [f"{found.num_cases} development cases ({', '.join(found.domains)})"]
         for label, readings in found.fits.items():

@@ -92,6 +92,8 @@ class ModelCard:
         provenance: Where the weights come from.
         calibration: What the verb `calibrate` chose, or none. Values without it are uncalibrated.
         burden: Cut points of burden groups and the cohort they come from, or none.
+        held_out: What no stage of training saw although its data had it, for example `vendor=GE`.
+        validated: On which scans it was shown to work, as `robustness` wrote it, or none.
         format_version: Of this file.
     """
 
@@ -104,6 +106,8 @@ class ModelCard:
     provenance: Provenance
     calibration: Plain | None = None
     burden: Plain | None = None
+    held_out: list[str] = field(default_factory=list)
+    validated: Plain | None = None
     format_version: int = field(default=FORMAT_VERSION)
 
     def __post_init__(self) -> None:

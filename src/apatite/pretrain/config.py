@@ -29,6 +29,7 @@ class PretrainConfig:
         epochs: Passes over the cases.
         batch: Samples per step.
         flip_probability: Chance of a left-right flip, the only augmentation: masking is the rest.
+        hold_out: Cases never to learn from, as `vendor=GE` (`io.hold_out`).
         seed: Of weights and draws.
         optim: Rates.
         check_epochs: Epochs between looks at the health panel.
@@ -49,6 +50,7 @@ class PretrainConfig:
     epochs: int = 800
     batch: int = 64
     flip_probability: float = 0.5
+    hold_out: tuple[str, ...] = ()
     seed: int = 0
     optim: OptimConfig = field(default_factory=OptimConfig)
     check_epochs: int = 20

@@ -26,6 +26,7 @@ from apatite.engine.place import Place, Resume, occupy
 from apatite.engine.precision import Precision, carried_over, choose_device
 from apatite.engine.run import Pace, TrainingRun, measure_run
 from apatite.engine.weights import weights_of
+from apatite.io.hold_out import is_held_out
 from apatite.io.model_card import InputSpec, ModelCard, Provenance
 from apatite.io.model_package import write_package
 from apatite.io.run_folder import RunFolder
@@ -152,21 +153,28 @@ def _resumed_config(folder: RunFolder, prepared: Prepared) -> PretrainConfig:
     return load(PretrainConfig, read_yaml(folder.config), str(folder.config))
 
 
+def learned_rows(config: PretrainConfig, prepared: Prepared) -> list[int]:
+    """The cases to learn from, ascending; labels are not looked at."""
+    return [
+        row for row in prepared.case_index(*SPLITS).tolist() if not is_held_out(prepared.cases[row], config.hold_out)
+    ]
+
+
 def _batches(config: PretrainConfig, prepared: Prepared, share: Share) -> tuple[Augmented, int]:
     """The batch of a step, and the number of cases.
 
     Raises:
         DataError: no case may be learned from (`EMPTY_SPLIT`).
     """
-    rows = prepared.case_index(*SPLITS)
-    if len(rows) == 0:
+    rows = learned_rows(config, prepared)
+    if not rows:
         raise DataError(
             "no case is marked for pre-training",
             where=str(prepared.folder),
-            fix="index with a split, then prepare again",
+            fix="index with a split, then prepare again, and hold fewer out",
             code="EMPTY_SPLIT",
         )
-    source = open_source(prepared, rows.tolist(), config.crop, held_on(config.feed, choose_device(config.device).type))
+    source = open_source(prepared, rows, config.crop, held_on(config.feed, choose_device(config.device).type))
     draw = Batches(source, config.batch, config.seed, labelled=False, share=share)
     return Augmented(draw, replace(IDENTITY, flip_probability=config.flip_probability), config.seed), len(rows)
 
@@ -206,7 +214,7 @@ def _task(config: PretrainConfig, encoder: ViTConfig, precision: Precision) -> P
 
 
 def _write_encoder(folder: Path, config: PretrainConfig, task: PretrainTask, prepared: Prepared) -> None:
-    domains = sorted({prepared.cases[row].domain for row in prepared.case_index(*SPLITS)})
+    domains = sorted({prepared.cases[row].domain for row in learned_rows(config, prepared)})
     card = ModelCard(
         kind="encoder",
         architecture=dump(task.encoder.config),
@@ -220,6 +228,7 @@ def _write_encoder(folder: Path, config: PretrainConfig, task: PretrainTask, pre
             data_digest=prepared.about["manifest_sha256"],
             citation=task.method.paper,
         ),
+        held_out=sorted(set(config.hold_out)),
     )
     write_package(folder, card, weights_of(task.encoder))
 

@@ -30,6 +30,9 @@ class FinetuneConfig:
         steps: Optimiser steps.
         batch: Samples per step.
         drop_empty_cases: Leave out labelled cases without any label in them, as the paper does.
+        num_labelled: Learn from that many of the labelled cases; from all when `None`.
+        draw: Which ones; a smaller number is a subset of a larger one of the same draw.
+        hold_out: Cases never to learn from, as `vendor=GE` (`io.hold_out`).
         augment: What is varied in training.
         take: What `--init-from` takes over: the whole `encoder`, or its patch `embedding` alone.
         min_coverage: Share of what is taken that `--init-from` must fill.
@@ -52,6 +55,9 @@ class FinetuneConfig:
     steps: int = 10_000
     batch: int = 8
     drop_empty_cases: bool = False
+    num_labelled: int | None = None
+    draw: int = 0
+    hold_out: tuple[str, ...] = ()
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     take: Take = "encoder"
     min_coverage: float = 0.9
@@ -68,3 +74,5 @@ class FinetuneConfig:
             raise ConfigError(
                 f"steps {self.steps}, batch {self.batch}, check_every {self.check_every}", fix="use at least 1"
             )
+        if self.num_labelled is not None and self.num_labelled < 1:
+            raise ConfigError(f"num_labelled {self.num_labelled}", fix="use at least 1, or leave it out for all")

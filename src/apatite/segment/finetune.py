@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from apatite.core.config import dump, load, read_yaml, write_yaml
-from apatite.core.errors import ConfigError, DataError
+from apatite.core.errors import ConfigError
 from apatite.core.rng import derived_seed
 from apatite.core.watch import Watch, unwatched
 from apatite.data.augment import AugmentConfig
@@ -32,6 +32,7 @@ from apatite.losses.overlap import Sum, as_it_is
 from apatite.nn.models import model_size
 from apatite.segment.beginning import Beginning, about_beginning, began_from, read_encoder, refuse_another_beginning
 from apatite.segment.config import FinetuneConfig
+from apatite.segment.labelled import labelled_rows
 from apatite.segment.model import SegmenterConfig, SegmentTask
 from apatite.segment.transfer import TAKES, Coverage, transfer
 from apatite.segment.validate import Validation
@@ -130,9 +131,8 @@ def _finetune(config: FinetuneConfig, prepared: Prepared, place: Place, began: B
         pass
     if place.world.is_first:
         run.load_best()
-        pretraining = began.encoder.card.domains["pretraining"] if began.encoder is not None else []
         if not place.folder.model.exists():  # it does when a finished run is resumed
-            card = _card(config, shape, prepared, rows, pretraining)
+            card = _card(config, shape, prepared, rows, began.encoder)
             write_package(place.folder.model, card, weights_of(task.module))
     return Finetuned(
         package=place.folder.model,
@@ -151,31 +151,6 @@ def _begin(place: Place, config: FinetuneConfig, about: dict[str, Any]) -> None:
         RunFolder.create(place.folder.path, about)
     if not place.is_resumed or place.is_inexact:
         write_yaml(place.folder.config, config)
-
-
-def labelled_rows(prepared: Prepared, config: FinetuneConfig) -> list[int]:
-    """The cases to learn from: those of the split `finetune` for which some label was looked for.
-
-    Raises:
-        DataError: there are none (`EMPTY_SPLIT`), or none of them holds any label (`BAD_LABEL`).
-    """
-    rows = [row for row in prepared.case_index("finetune").tolist() if prepared.is_annotated[row].any()]
-    if not rows:
-        raise DataError(
-            "no labelled case is marked for fine-tuning",
-            where=str(prepared.folder),
-            fix="index with labels and a split",
-            code="EMPTY_SPLIT",
-        )
-    positive = [row for row in rows if _has_label(prepared, row)]
-    if not positive:
-        raise DataError(
-            "no fine-tuning case holds any label",
-            where=str(prepared.folder),
-            fix="check the label files",
-            code="BAD_LABEL",
-        )
-    return positive if config.drop_empty_cases else rows
 
 
 def segmenter_config(config: FinetuneConfig, prepared: Prepared) -> SegmenterConfig:
@@ -210,13 +185,6 @@ def augment_config(config: FinetuneConfig, prepared: Prepared) -> AugmentConfig:
     return replace(config.augment, spacing_mm=prepared.grid(0).spacing_mm, mirror_pairs=tuple(pairs))
 
 
-def _has_label(prepared: Prepared, row: int) -> bool:
-    if prepared.kind == "region":
-        return bool(prepared.fractions[row].any())
-    labels = prepared.volume(prepared.cases[row].case_id).labels
-    return labels is not None and bool(np.asarray(labels[:]).any())
-
-
 def _task(
     config: FinetuneConfig,
     shape: SegmenterConfig,
@@ -242,8 +210,11 @@ def _fresh_task(config: FinetuneConfig, shape: SegmenterConfig, precision: Preci
 
 
 def _card(
-    config: FinetuneConfig, shape: SegmenterConfig, prepared: Prepared, rows: list[int], pretraining: list[str]
+    config: FinetuneConfig, shape: SegmenterConfig, prepared: Prepared, rows: list[int], encoder: Package | None
 ) -> ModelCard:
+    held_out = set(config.hold_out)
+    if encoder is not None:
+        held_out &= set(encoder.card.held_out)
     return ModelCard(
         kind="segmenter",
         architecture=dump(shape),
@@ -256,7 +227,7 @@ def _card(
         ),
         label_names=dict(prepared.manifest.label_names),
         domains={
-            "pretraining": pretraining,
+            "pretraining": encoder.card.domains["pretraining"] if encoder is not None else [],
             "training": sorted({prepared.cases[row].domain for row in rows}),
             "calibration": [],
             "reference": [],
@@ -264,4 +235,5 @@ def _card(
         provenance=Provenance(
             apatite_version=version("apatite"), seed=config.seed, data_digest=prepared.about["manifest_sha256"]
         ),
+        held_out=sorted(held_out),
     )

@@ -20,6 +20,7 @@ from apatite.ct.region import RegionConfig, carry_back, cut_region, is_inside_re
 from apatite.data.prepare_case import body_grid
 from apatite.engine.precision import choose_device
 from apatite.engine.weights import build_with_weights
+from apatite.io.case import Case
 from apatite.io.model_card import ModelCard
 from apatite.io.model_package import CARD, Package, read_package
 from apatite.io.run_folder import RunFolder
@@ -84,6 +85,10 @@ class Predictor:
         return NativePrediction(
             probability=np.stack(planes) * is_counted, is_counted=is_counted, label_values=self.label_values
         )
+
+    def predict_case(self, case: Case, scan: Scan) -> NativePrediction:
+        """Predict a case of a manifest around its region's centre, if it has one."""
+        return self.predict(scan, case.region_centre_ras_mm)
 
     def predict_on_grid(self, volume: Volume) -> Float[np.ndarray, "labels depth height width"]:
         """Probability on the network's own grid; windows are blended where the grid is larger than one."""

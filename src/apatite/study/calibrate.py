@@ -24,8 +24,7 @@ from apatite.calibrate.threshold import (
 from apatite.core.errors import DataError
 from apatite.core.watch import Watch, unwatched
 from apatite.io.manifest import Case, Manifest
-from apatite.segment.predict import Predictor
-from apatite.study.cases import PredictedCase, predict_cases
+from apatite.study.cases import CasePredictor, PredictedCase, predict_cases
 
 TOO_FEW = "TOO_FEW_CASES"
 
@@ -105,7 +104,11 @@ class Development:
 
 
 def calibrate(
-    predictor: Predictor, manifest: Manifest, cases: Sequence[Case], config: CalibrateConfig, watch: Watch = unwatched
+    predictor: CasePredictor,
+    manifest: Manifest,
+    cases: Sequence[Case],
+    config: CalibrateConfig,
+    watch: Watch = unwatched,
 ) -> Calibration:
     """Calibrate a model on development cases: `measure`, then `choose`.
 
@@ -122,7 +125,9 @@ def calibrate(
     return choose(measure(predictor, manifest, cases, watch), config)
 
 
-def measure(predictor: Predictor, manifest: Manifest, cases: Sequence[Case], watch: Watch = unwatched) -> Development:
+def measure(
+    predictor: CasePredictor, manifest: Manifest, cases: Sequence[Case], watch: Watch = unwatched
+) -> Development:
     """Volumes of the development cases at every threshold, gated and ungated.
 
     Raises:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
@@ -13,7 +14,29 @@ from apatite.core.watch import Watch, unwatched
 from apatite.io.images import read_image
 from apatite.io.manifest import Case, Manifest
 from apatite.io.nifti import read_label
-from apatite.segment.predict import NativePrediction, Predictor
+from apatite.segment.predict import NativePrediction
+
+
+@runtime_checkable
+class CasePredictor(Protocol):
+    """Whatever gives a probability on the original slices of a case: a model, or predictions that lie on disk."""
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """The label value of each plane."""
+        ...
+
+    def predict_case(self, case: Case, scan: Scan) -> NativePrediction:
+        """Predict one case.
+
+        Args:
+            case: Its row in the manifest; names what lies on disk.
+            scan: Its original slices.
+
+        Raises:
+            DataError: this case cannot be predicted.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +65,7 @@ class PredictedCase:
 
 
 def predict_cases(
-    predictor: Predictor, manifest: Manifest, cases: Sequence[Case], stage: str, watch: Watch = unwatched
+    predictor: CasePredictor, manifest: Manifest, cases: Sequence[Case], stage: str, watch: Watch = unwatched
 ) -> Iterator[PredictedCase]:
     """Predict labelled cases one after another; only one is in memory at a time.
 
@@ -56,7 +79,7 @@ def predict_cases(
         scan = read_image(manifest.image_path(case), case.case_id)
         reference = read_label(label_path, scan.stack, case.case_id)
         try:
-            prediction = predictor.predict(scan, case.region_centre_ras_mm)
+            prediction = predictor.predict_case(case, scan)
         except ApatiteError as error:
             error.where = error.where or case.case_id
             raise

@@ -9,8 +9,8 @@ from apatite.calibrate.calibration import Calibration, thresholds_of
 from apatite.calibrate.readings import gate_of, readings_of
 from apatite.core.watch import Watch, unwatched
 from apatite.io.manifest import Case, Manifest
-from apatite.segment.predict import Predictor, decide
-from apatite.study.cases import PredictedCase, predict_cases
+from apatite.segment.predict import decide
+from apatite.study.cases import CasePredictor, PredictedCase, predict_cases
 from apatite.study.outcomes import CaseOutcome, outcome
 
 CALIBRATED = " + calibrated"
@@ -21,7 +21,7 @@ See = Callable[[PredictedCase], None]
 
 def judge(  # noqa: PLR0913 - a model, its cases, and who looks on
     name: str,
-    predictor: Predictor,
+    predictor: CasePredictor,
     calibration: Calibration | None,
     manifest: Manifest,
     cases: Sequence[Case],

@@ -40,6 +40,10 @@ class CaseOutcome:
         kernel_class: `soft`, `bone` or empty.
         vendor: Of the scanner; empty where unknown.
         hu_gate: Predictions count only at or above this many HU; None where they are not gated.
+        surface_dice: Normalised surface distance; None where it was not measured or both sets are empty.
+        soft_mm3: Σ calibrated probability × voxel volume; None without a temperature.
+        low_mm3: Lower end of the interval on the volume; None without one.
+        high_mm3: Its upper end.
     """
 
     case_id: str
@@ -60,6 +64,10 @@ class CaseOutcome:
     kernel_class: str = ""
     vendor: str = ""
     hu_gate: float | None = None
+    surface_dice: float | None = None
+    soft_mm3: float | None = None
+    low_mm3: float | None = None
+    high_mm3: float | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.predicted_mm3) and math.isfinite(self.reference_mm3)):

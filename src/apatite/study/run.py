@@ -7,15 +7,15 @@ from typing import Any, Literal
 
 from apatite.calcium.burden import BurdenCuts
 from apatite.calcium.rule import CALCIUM_HU
-from apatite.calibrate.calibration import Calibration, calibration_of
+from apatite.calibrate.calibration import Calibration
 from apatite.calibrate.readings import GATED, UNGATED, calcium_label
-from apatite.core.errors import ConfigError, DataError
+from apatite.core.errors import DataError
 from apatite.core.watch import Watch, unwatched
 from apatite.io.manifest import Case
 from apatite.io.run_folder import RunFolder, environment
 from apatite.io.store import Prepared
 from apatite.report.html import Table
-from apatite.segment.predict import Predictor, open_predictor
+from apatite.study.contestants import contestant_names, open_contestant
 from apatite.study.evaluate import EvaluateConfig, Evaluation, evaluate
 from apatite.study.intervals import STANDARD, IntervalConfig
 from apatite.study.judge import CALIBRATED, judge
@@ -66,14 +66,13 @@ def evaluate_models(
     outcomes: dict[str, list[CaseOutcome]] = {}
     deployed: dict[str, dict[float | None, BurdenCuts]] = {}
     digests: dict[str, str] = {}
-    for path, name in zip(models, model_names(models), strict=True):
-        predictor = open_predictor(path)
-        refuse_other_labels(predictor, prepared, path)
-        calibration = calibration_of_model(predictor)
-        log_look(path, out, split, f"{name} {predictor.digest}")
-        outcomes |= judge(name, predictor, calibration, prepared.manifest, cases, watch)
-        deployed |= deployed_of(name, calibration)
-        digests[name] = predictor.digest
+    for path, name in zip(models, contestant_names(models), strict=True):
+        found = open_contestant(path, name)
+        found.refuse_other_labels(prepared)
+        log_look(path, out, split, f"{name} {found.digest}")
+        outcomes |= judge(name, found.predictor, found.calibration, prepared.manifest, cases, watch)
+        deployed |= deployed_of(name, found.calibration)
+        digests[name] = found.digest
     config = EvaluateConfig(intervals=intervals, burden_label=calcium_label(prepared.manifest.label_names))
     evaluation = evaluate(outcomes, config, label_names=prepared.manifest.label_names, deployed=deployed, watch=watch)
     domains = sorted({case.domain for case in cases})
@@ -100,46 +99,12 @@ def labelled_cases(prepared: Prepared, split: str) -> tuple[Case, ...]:
     return cases
 
 
-def calibration_of_model(predictor: Predictor) -> Calibration | None:
-    """The calibration that a model's card carries."""
-    card = predictor.card
-    return calibration_of(card.calibration, card.burden, card.domains["calibration"])
-
-
 def deployed_of(name: str, calibration: Calibration | None) -> dict[str, dict[float | None, BurdenCuts]]:
     """The frozen burden groups of each reading, under the calibrated model's name in the tables."""
     if calibration is None or not calibration.burden:
         return {}
     gates = {UNGATED: None, GATED: CALCIUM_HU}
     return {name + CALIBRATED: {gates[reading]: cuts for reading, cuts in calibration.burden.items()}}
-
-
-def model_names(models: Sequence[Path]) -> list[str]:
-    """A short name for each path: its last part, or its parent's where that says no more than `model`.
-
-    Raises:
-        ConfigError: two have the same name.
-    """
-    names = [path.resolve().parent.name if path.resolve().name == "model" else path.resolve().name for path in models]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"two models are called {name!r}", fix="give each once, in folders of different names")
-    return names
-
-
-def refuse_other_labels(predictor: Predictor, prepared: Prepared, path: Path) -> None:
-    """A model can only be judged on the labels that it was trained on.
-
-    Raises:
-        ConfigError: they differ.
-    """
-    if dict(predictor.card.label_names) != dict(prepared.manifest.label_names):
-        raise ConfigError(
-            f"the model's labels {dict(predictor.card.label_names)} are not those of the data, "
-            f"{dict(prepared.manifest.label_names)}",
-            where=str(path),
-            fix="use data with the same labels",
-        )
 
 
 def log_look(model: Path, out: Path, split: str, detail: str) -> None:
