@@ -24,6 +24,15 @@ def test_checks_belong_to_regions(tmp_path, capsys):
     assert not (tmp_path / "heads").exists()
 
 
+def test_labels_of_a_reader_belong_to_regions_and_are_said(tmp_path, capsys):
+    assert main.run(["phantom", "--dicom", "--labels", "reader", "-o", str(tmp_path / "heads")]) == 2
+    assert "--labels" in capsys.readouterr().err
+    out = tmp_path / "cohort"
+    assert main.run(["phantom", "-o", str(out), "--patients", "1", "--seed", "5", "--labels", "reader", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"] == "reader"
+    assert json.loads((out / "cohort.json").read_text())["labels"] == "reader"
+
+
 @pytest.mark.parametrize("flag", [["--patients", "0"], ["--workers", "0"]])
 def test_no_patients_and_no_workers_are_usage_errors(tmp_path, flag, capsys):
     assert main.run(["phantom", "--dicom", "-o", str(tmp_path / "heads"), *flag]) == 2

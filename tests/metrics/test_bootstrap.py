@@ -16,6 +16,7 @@ from apatite.metrics.bootstrap import (
     mean,
     median,
     paired_difference,
+    ratio_of_sums,
     rows_by_patient,
 )
 
@@ -62,6 +63,19 @@ def test_the_fast_mean_equals_the_same_mean_resampled_one_by_one(method) -> None
     fast = bootstrap_interval(values, mean, patients, method=method)
     slow = bootstrap_interval(values, lambda rows: mean(rows), patients, method=method)
     assert (fast.value, fast.low, fast.high) == pytest.approx((slow.value, slow.low, slow.high), rel=1e-12)
+
+
+def test_the_fast_ratio_equals_the_same_ratio_resampled_one_by_one() -> None:
+    rows = np.random.default_rng(3).integers(0, 4, (20, 2)).astype(float)
+    patients = [f"p{number // 2}" for number in range(20)]
+
+    def slow(drawn: np.ndarray) -> float:
+        return ratio_of_sums(drawn)
+
+    fast = bootstrap_interval(rows, ratio_of_sums, patients, resamples=400, seed=5)
+    assert fast == bootstrap_interval(rows, slow, patients, resamples=400, seed=5)
+    nothing = np.stack([np.arange(6.0), np.zeros(6)], axis=1)
+    assert math.isnan(bootstrap_interval(nothing, ratio_of_sums, list("abcdef")).value)
 
 
 def test_rows_of_several_numbers() -> None:

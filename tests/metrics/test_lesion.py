@@ -36,6 +36,14 @@ def test_one_prediction_over_two_lesions_finds_both_and_is_one() -> None:
     counts = count_lesions(is_predicted, is_reference)
     assert counts == LesionCounts(reference=3, found=2, predicted=2, true=1)
     assert (counts.sensitivity, counts.precision) == (2 / 3, 1 / 2)
+    assert counts.f1 == (2 + 1) / (3 + 2)
+
+
+def test_f1_of_lesions_that_match_one_to_one_is_that_of_counts() -> None:
+    counts = LesionCounts(reference=5, found=3, predicted=4, true=3)
+    tp, fp, fn = 3, 1, 2
+    assert counts.f1 == 2 * tp / (2 * tp + fp + fn)
+    assert math.isnan(LesionCounts(reference=0, found=0, predicted=0, true=0).f1)
 
 
 def test_voxels_that_share_a_corner_are_one_lesion() -> None:

@@ -29,9 +29,16 @@ def test_drop_path_grows_with_depth():
     assert [round(block.drop_path, 3) for block in transformer.blocks] == [0.0, 0.1, 0.2, 0.3]
 
 
-def test_hidden_states_end_where_forward_ends():
+def test_states_are_those_after_the_blocks_that_were_asked_for():
+    torch.manual_seed(0)
     transformer = Transformer(12, 3, 2, KERNEL)
     x = torch.randn(1, 4, 12)
-    states = list(transformer.hidden_states(x))
-    assert len(states) == 3
-    assert torch.equal(transformer.norm(states[-1]), transformer(x))
+    first = transformer.blocks[0](x)
+    third = transformer.blocks[2](transformer.blocks[1](first))
+    tokens, states = transformer.tapped(x, (3, 1, 1))
+    assert [torch.equal(state, by_hand) for state, by_hand in zip(states, (third, first, first), strict=True)] == [
+        True
+    ] * 3
+    assert torch.equal(tokens, transformer.norm(third))
+    assert torch.equal(tokens, transformer(x))
+    assert transformer.tapped(x, ())[1] == ()

@@ -40,6 +40,21 @@ def test_patches_are_windowed_channels():
     assert patches[0, 0, 0].item() == pytest.approx((150 + 1024) / 4095 * 2 - 1)
 
 
+def test_encoding_gives_what_is_asked_for_and_nothing_else():
+    torch.manual_seed(0)
+    vit = ViTConfig(crop=(4, 6, 10), patch=(2, 3, 5), dim=12, depth=3, heads=2).build()
+    image = torch.randn(2, 1, 4, 6, 10) * 500
+    plain = vit.encode(image)
+    assert torch.equal(plain.tokens, vit(vit.patches_of(image)))
+    assert (plain.states, plain.image) == ((), None)
+    full = vit.encode(image, (2,), keeps_image=True)
+    assert torch.equal(full.tokens, plain.tokens)
+    second = vit.transformer.blocks[1](vit.transformer.blocks[0](vit.embed_visible(vit.patches_of(image), None)))
+    assert torch.equal(full.states[0], second)
+    assert full.image is not None
+    assert torch.equal(full.image, vit.windows(image))
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("patch", [(4, 4, 4), (8, 8, 8), (16, 16, 16), (4, 8, 16)])
 def test_every_size_takes_every_patch(name, patch):

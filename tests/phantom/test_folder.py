@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from apatite.core.errors import DataError
-from apatite.io.manifest import read_manifest
+from apatite.io.manifest import manifest_digest, read_manifest
 from apatite.io.nifti import read_label, read_scan
 from apatite.phantom.cohort import CohortConfig, make_patient
 from apatite.phantom.folder import write_cohort, write_patient
@@ -56,6 +56,28 @@ def test_what_is_written_reads_back(folder):
             (truth & 16) > 0, series.readers[1]
         )
         assert case.domain == "phantom" and case.split == "" and case.region_centre_ras_mm is not None
+
+
+def test_labels_of_a_reader_change_the_labels_alone(folder, tmp_path):
+    """Same scans and truth, byte for byte; the label files are the first reader's, under another name."""
+    config = CohortConfig(patients=2, seed=21)
+    manifest = write_cohort(config, tmp_path / "read", labels="reader")
+    read, perfect = _bytes(tmp_path / "read"), _bytes(folder)
+    shared = {name for name in perfect if name.split("/")[0] in ("scans", "truth")}
+    assert shared and {name: read[name] for name in shared} == {name: perfect[name] for name in shared}
+    assert not (tmp_path / "read" / "labels").exists()
+    assert json.loads(read["cohort.json"])["labels"] == "reader"
+    assert json.loads(perfect["cohort.json"])["labels"] == "perfect"
+    differing = 0
+    for case in read_manifest(tmp_path / "read" / "manifest.csv").cases:
+        stack = read_scan(tmp_path / "read" / case.image).stack
+        truth = read_label((tmp_path / "read" / case.truth).with_suffix(".nii.gz"), stack)
+        found = read_label(tmp_path / "read" / case.label, stack, case.case_id)
+        assert np.array_equal(found == 1, (truth & 8) > 0)
+        differing += not np.array_equal(found, read_label(folder / "labels" / f"{case.case_id}.nii.gz", stack))
+    assert differing > 0
+    # Two manifests of the same scans must not pass for one.
+    assert manifest_digest(manifest) != manifest_digest(read_manifest(folder / "manifest.csv"))
 
 
 def test_a_folder_that_holds_something_is_refused_and_an_empty_one_is_used(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import pytest
 
 from apatite.calcium.burden import BurdenCuts
 from apatite.calcium.measure import volume_mm3
+from apatite.calibrate.bounds import NOTHING
 from apatite.calibrate.calibration import Calibration
+from apatite.calibrate.interval import GroupFit, IntervalFit
+from apatite.calibrate.thickness import THICKNESS_GROUPS
 from apatite.core.errors import DataError, ModelError
 from apatite.core.rng import generator
 from apatite.core.scan import Scan
@@ -38,7 +42,18 @@ from apatite.segment.validity import SIMULATION_TRAINED
 
 TENSOR = (32, 96, 96)
 CUTS = BurdenCuts(definition="deployed", cuts_mm3=(1.0, 2.0, 3.0), none_below_mm3=0.5, source="four heads")
-CALIBRATION = Calibration(fits={}, burden={"gated": CUTS}, num_cases=4, domains=["phantom"])
+INTERVALS = IntervalFit(
+    coverage=0.9,
+    scale="log",
+    groups={
+        name: GroupFit(num_cases=12 if distance else 0, below=distance, above=distance, largest_mm3=1e4, joined=(name,))
+        for name, distance in zip(THICKNESS_GROUPS, (None, math.log(2), math.log(2), None), strict=True)
+    },
+)
+"""Half to twice the volume, for slices of 1.5 to 6 mm."""
+CALIBRATION = Calibration(
+    fits={}, burden={"gated": CUTS}, num_cases=4, domains=["phantom"], intervals={"gated": INTERVALS}
+)
 
 
 def card(domain: str = "phantom", **changes) -> ModelCard:
@@ -128,6 +143,7 @@ def test_volumes_come_back_on_the_right_sides(head):
     assert np.linalg.norm(centre - truth.pose.to_ras(np.array([0.0, 4.0, -27.5]))) < 3
     assert found.coverage.fraction == 1.0
     assert (found.banner, found.burden_group, found.is_calibrated) == ("", None, False)
+    assert found.bounds == NOTHING
     # The network saw all of the box, in one grid larger than its own tensor.
     (seen,) = model.predictor.seen
     assert min(np.array(seen.grid.shape) - TENSOR) >= 0
@@ -142,6 +158,7 @@ def test_a_folder_of_dicom_becomes_a_table_and_is_not_computed_twice(head, tmp_p
     (tmp_path / "in" / "README").write_text("no image")
     out = tmp_path / "out"
     model = quantifier(head)
+    model.calibration = CALIBRATION
     made = quantify_all(model, inputs_of(tmp_path / "in", out), out)
     with made.table.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -153,6 +170,16 @@ def test_a_folder_of_dicom_becomes_a_table_and_is_not_computed_twice(head, tmp_p
     about = json.loads((folder / "case.json").read_text())
     assert about["measurement"]["total"]["volume_mm3"] == pytest.approx(float(row["volume_mm3"]), rel=0.01)
     assert about["model"]["sha256"] == model.predictor.digest
+    volume = about["measurement"]["total"]["volume_mm3"]
+    limits = {"low_mm3": (volume + 1) / 2 - 1, "high_mm3": (volume + 1) * 2 - 1}
+    assert about["interval"] == {name: pytest.approx(limit) for name, limit in limits.items()} | {
+        "coverage": 0.9,
+        "burden_groups": [4],
+    }
+    assert float(row["volume_low_mm3"]) == pytest.approx(limits["low_mm3"], rel=0.01)
+    assert float(row["volume_high_mm3"]) == pytest.approx(limits["high_mm3"], rel=0.01)
+    assert (row["interval_coverage"], row["burden_group"], row["burden_groups"]) == ("0.9", "4", "4")
+    assert "90% interval" in nib.load(folder / "label.nii.gz").header["descrip"].tobytes().decode()
     manifest = read_manifest(out / "manifest.csv")
     case = next(case for case in manifest.cases if not case.verdict)
     assert case.domain == "phantom"
@@ -187,6 +214,8 @@ def test_the_exception_says_so_in_every_artefact_and_gives_no_group(head, tmp_pa
     made = quantify_all(model, inputs_of(tmp_path / "in", tmp_path / "out"), tmp_path / "out")
     (row,) = made.rows
     assert (row["banner"], row["burden_group"]) == (SIMULATION_TRAINED, "")
+    assert (row["volume_low_mm3"], row["volume_high_mm3"], row["burden_groups"]) == ("", "", "")
+    assert {"DOMAIN", "NO_INTERVAL"} <= set(row["flags"].split())
     assert SIMULATION_TRAINED in made.table.read_text()
     folder = tmp_path / "out" / "cases" / row["case_id"]
     about = json.loads((folder / "case.json").read_text())
@@ -198,16 +227,22 @@ def test_the_exception_says_so_in_every_artefact_and_gives_no_group(head, tmp_pa
     # The same model on what is a phantom: a group, and no banner.
     found = model.quantify(head.scan, About(domain="phantom"))
     assert (found.banner, found.burden_group) == ("", 4)
+    # Of unknown slice thickness: no interval, and it says so.
+    assert (found.bounds.low_mm3, found.bounds.groups) == (None, ())
+    assert "NO_INTERVAL" in found.flags
 
 
 @pytest.mark.slow
 def test_part_of_the_region_is_a_lower_bound_without_a_group_and_none_of_it_is_refused(head):
     model = quantifier(head)
     model.calibration = CALIBRATION
-    found = model.quantify(_above(head.scan, -4.0), About(domain="phantom"))
+    found = model.quantify(_above(head.scan, -4.0), About(domain="phantom", thickness_mm=3.0))
     assert 0.5 < found.coverage.fraction < 0.95
     assert "ROI_PARTIAL" in found.flags
     assert found.burden_group is None
+    volume = found.measurement.total.volume_mm3
+    assert (found.bounds.low_mm3, found.bounds.high_mm3) == (pytest.approx((volume + 1) / 2 - 1), None)
+    assert found.bounds.groups[-1] == 4
     with pytest.raises(DataError) as refused:
         model.quantify(_above(head.scan, 16.0), About(domain="phantom"))
     assert refused.value.code == "ROI_ABSENT"

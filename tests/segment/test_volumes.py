@@ -11,7 +11,8 @@ import pytest
 
 from apatite.calcium.burden import BurdenCuts
 from apatite.calcium.measure import volume_mm3
-from apatite.calibrate.calibration import Calibration
+from apatite.calibrate.calibration import Calibration, calibration_of
+from apatite.calibrate.interval import IntervalFitConfig, fit_interval
 from apatite.calibrate.threshold import THRESHOLDS, fit_threshold
 from apatite.cli import main
 from apatite.core.errors import DataError, StorageError
@@ -108,6 +109,78 @@ def test_the_table(calibrated, head_study, sees_hu, tmp_path):
             assert row["burden_group"] == (str(group) if reading == "gated" else "")
             assert row["flags"] == ""
     assert rows["gated"] != rows["ungated"]
+
+
+FACTOR, LARGEST_MM3 = 3.0, 600.0
+"""Of the interval on V + 1, for slices of 1.5 to 3.5 mm; the largest volume that it was fitted on."""
+
+
+@pytest.fixture
+def with_intervals(calibrated, tmp_path):
+    """The calibrated model again, with intervals for its gated reading: fitted for one thickness group of four."""
+    model = open_predictor(calibrated).card
+    found = calibration_of(model.calibration, model.burden, ["phantom"])
+    assert found is not None
+    predicted = np.full(9, LARGEST_MM3)
+    fit = fit_interval(
+        predicted, (predicted + 1) * FACTOR - 1, list("abcdefghi"), [2.5] * 9, IntervalFitConfig(scale="log")
+    )
+    wider = replace(found, intervals={"gated": fit})
+    folder = tmp_path / "models" / "with-intervals"
+    copy_calibrated(calibrated, folder, wider.to_dict(), ["phantom"], wider.burden_dict())
+    return folder
+
+
+def test_limits_and_groups_stand_beside_the_volume(with_intervals, head_study, sees_hu, tmp_path):
+    manifest = some(head_study, "test")
+    predictor = open_predictor(with_intervals)
+    made = predict_all(predictor, manifest, tmp_path / "gated")
+    for row, case in zip(made.rows, manifest.cases, strict=True):
+        volume, (low, high) = row["volume_mm3"], (row["volume_low_mm3"], row["volume_high_mm3"])
+        assert low == pytest.approx(max(0, (volume + 1) / FACTOR - 1), rel=0.02, abs=0.01)
+        assert high == pytest.approx((volume + 1) * FACTOR - 1, rel=0.02)
+        assert row["interval_coverage"] == 0.9
+        groups = [0 if edge < 10 else 1 + sum(edge > cut for cut in (50, 100, 200)) for edge in (low, high)]
+        assert [int(group) for group in row["burden_groups"].split()] == list(range(groups[0], groups[1] + 1))
+        assert str(row["burden_group"]) in row["burden_groups"].split()
+        assert row["flags"] == ("OUT_OF_CAL_RANGE" if volume > LARGEST_MM3 else "")
+        header = nib.load(tmp_path / "gated" / f"{case.case_id}_label.nii.gz").header
+        note = header["descrip"].tobytes().rstrip(b"\0").decode()
+        assert note == f"calcium {volume:g} mm3, 90% interval {low:g} to {high:g}"
+    assert len({row["flags"] for row in made.rows}) == 2
+    assert len({row["burden_groups"] for row in made.rows}) > 1
+    # The other reading was given no interval: it says nothing, and flags nothing.
+    for row in predict_all(predictor, manifest, tmp_path / "ungated", "ungated").rows:
+        assert (row["volume_low_mm3"], row["volume_high_mm3"], row["interval_coverage"]) == ("", "", "")
+        assert (row["burden_groups"], row["flags"]) == ("", "")
+
+
+def test_no_limits_where_the_calibration_saw_nothing_alike(with_intervals, head_study, sees_hu, tmp_path):
+    manifest = some(head_study, "test")
+    case = manifest.cases[0]
+    unlike = {
+        "thick": (replace(case, slice_thickness_mm=8.0), "NO_INTERVAL OUT_OF_CAL_RANGE"),
+        "real": (replace(case, domain="real"), "DOMAIN NO_INTERVAL"),
+        "everywhere": (replace(case, region_centre_ras_mm=None), "NO_INTERVAL"),
+    }
+    for name, (changed, flags) in unlike.items():
+        made = predict_all(open_predictor(with_intervals), replace(manifest, cases=(changed,)), tmp_path / name)
+        (row,) = made.rows
+        assert (name, row["volume_low_mm3"], row["burden_groups"], row["flags"]) == (name, "", "", flags)
+    # Without a stated thickness the distance between slices stands in.
+    unstated = replace(manifest, cases=(replace(case, slice_thickness_mm=None),))
+    (row,) = predict_all(open_predictor(with_intervals), unstated, tmp_path / "unstated").rows
+    assert row["interval_coverage"] == 0.9
+
+
+def test_slices_outside_the_validated_range_are_flagged(tuned, head_study, sees_hu, tmp_path):
+    manifest = some(head_study, "test")
+    predictor = open_predictor(tuned)
+    predictor.card = replace(predictor.card, validated={"ranges": {"thickness": {"low": 1.0, "high": 2.6}}})
+    rows = predict_all(predictor, manifest, tmp_path / "out").rows
+    assert {row["flags"] for row in rows} == {"", "OUT_OF_VALIDATED_RANGE"}
+    for row, case in zip(rows, manifest.cases, strict=True):
+        assert (row["flags"] == "") == (case.slice_thickness_mm == 2.5)
 
 
 def test_a_domain_it_was_not_calibrated_on_is_flagged(calibrated, tuned, head_study, sees_hu, tmp_path):

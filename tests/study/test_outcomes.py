@@ -60,6 +60,26 @@ def test_the_gate_removes_predictions_below_130_hu_and_leaves_the_reference(scan
     assert gated.hu_gate == 130.0
 
 
+def test_surfaces_are_compared_in_mm_inside_the_region(scan: Scan):
+    probability, is_reference, is_counted = fields(scan)
+    case = Case(case_id="c1", patient_id="p1", image="c1.nii.gz")
+
+    def surface(tolerance_mm: float, **changes: np.ndarray) -> float | None:
+        parts = {"probability": probability, "is_reference": is_reference, **changes}
+        return outcome(
+            parts["probability"], parts["is_reference"], scan, is_counted, 0.5, hu_gate=None, case=case, label=1,
+            tolerance_mm=tolerance_mm,
+        ).surface_dice  # fmt: skip
+
+    # Three pixels of 0.4 × 0.5 mm in a slice 2 mm deep, moved by one column of 0.4 mm: 2·(1.2·0.5 + 2·1.7) mm² each.
+    # The lone pixel of the last slice, 3 mm deep, lies further from anything than 0.4 mm.
+    around, lone = 2 * (0.6 + 2 * 1.7), 2 * (0.2 + 3 * 0.9)
+    assert surface(0.4) == pytest.approx(2 * around / (2 * around + lone))
+    nothing = {"probability": np.zeros_like(probability), "is_reference": np.zeros_like(is_reference)}
+    assert surface(0.4, probability=nothing["probability"]) == 0.0
+    assert surface(0.4, **nothing) is None
+
+
 def test_a_probability_equal_to_the_threshold_is_a_prediction(scan: Scan):
     probability, is_reference, is_counted = fields(scan)
     case = Case(case_id="c1", patient_id="p1", image="c1.nii.gz")

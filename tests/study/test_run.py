@@ -58,6 +58,13 @@ def test_end_to_end(tuned, calibrated, head_study, tmp_path):
         if s["model"] == "better + calibrated" and s["hu_gate"] == 130 and s["stratum"] == "all cases"
     )
     assert set(groups) == {"paper", "deployed"}
+    # Probabilities are judged on the evaluated cases, for the calibrated model alone.
+    (judged,) = summary["apatite"]["probability"].items()
+    assert (judged[0], judged[1]["labels"]["1"]["after"]["num_cases"]) == ("better + calibrated", 7)
+    assert {name: any(r["soft_mm3"] for r in rows if r["model"] == name) for name in names} == {
+        "tuned": False, "better": False, "better + calibrated": True,
+    }  # fmt: skip
+    assert ">Probability<" in page
     looks = RunFolder(path=out).read_looks()
     assert [look["split"] for look in looks] == ["test", "test"]
     assert len(RunFolder(path=tuned).read_looks()) == before + 1

@@ -5,7 +5,7 @@ import pytest
 from apatite.calcium.burden import deployed_cuts
 from apatite.study.intervals import IntervalConfig
 from apatite.study.outcomes import CaseOutcome
-from apatite.study.strata import strata, thickness_stratum
+from apatite.study.strata import strata
 from apatite.study.summary import summarise
 
 QUICK = IntervalConfig(resamples=50)
@@ -62,12 +62,6 @@ def test_intervals_resample_patients_not_cases(make_outcome):
     two = [make_outcome(f"b{i}", 0, 10, 10, patient_id="p2") for i in range(20)]
     dice = summarise("m", one + two, config=IntervalConfig(resamples=400, method="percentile")).estimates["dice"]
     assert (dice.low, dice.high) == (0.0, 1.0)
-
-
-def test_thickness_strata_close_at_their_upper_edge():
-    assert [thickness_stratum(t) for t in (0.5, 1.5, 1.6, 3.5, 5.0, 6.0, 6.1, None)] == [
-        "≤ 1.5 mm", "≤ 1.5 mm", "1.5–3.5 mm", "1.5–3.5 mm", "3.5–6 mm", "3.5–6 mm", "> 6 mm", "",
-    ]  # fmt: skip
 
 
 def test_strata_leave_out_what_is_unknown(four_cases: list[CaseOutcome]):

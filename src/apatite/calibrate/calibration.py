@@ -1,13 +1,15 @@
-"""What a calibration chose: thresholds per label and reading, and the frozen burden groups.
+"""What a calibration chose: thresholds, temperatures, intervals on the volume, and the frozen burden groups.
 
 It is stored in the model's card, so that a prediction is always read with the thresholds that belong to its weights.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from apatite.calcium.burden import BurdenCuts
+from apatite.calibrate.interval import IntervalFit
+from apatite.calibrate.temperature import TemperatureFit
 from apatite.calibrate.threshold import ThresholdFit
 from apatite.core.errors import ConfigError, ModelError
 
@@ -23,12 +25,20 @@ class Calibration:
         burden: By reading; empty where there are no burden groups.
         num_cases: Development cases.
         domains: Where those come from.
+        temperatures: By label value; a label with too few cases has none.
+        intervals: Of the volume of calcium, by reading; empty where there were too few cases to set some apart.
+        model_digest: The package whose probabilities were calibrated; empty where that is not known.
+        data_digest: The manifest of the cases.
     """
 
     fits: Mapping[int, Mapping[str, ThresholdFit]]
     burden: Mapping[str, BurdenCuts]
     num_cases: int
     domains: list[str]
+    temperatures: Mapping[int, TemperatureFit] = field(default_factory=dict)
+    intervals: Mapping[str, IntervalFit] = field(default_factory=dict)
+    model_digest: str = ""
+    data_digest: str = ""
 
     def threshold(self, label: int, reading: str) -> float:
         """The chosen threshold of a label in a reading; 0.5 where too few cases allowed no choice."""
@@ -40,7 +50,14 @@ class Calibration:
         labels = {
             str(label): {reading: fit.to_dict() for reading, fit in fits.items()} for label, fits in self.fits.items()
         }
-        return {"labels": labels, "num_cases": self.num_cases}
+        return {
+            "labels": labels,
+            "num_cases": self.num_cases,
+            "temperatures": {str(label): fit.to_dict() for label, fit in self.temperatures.items()},
+            "intervals": {reading: fit.to_dict() for reading, fit in self.intervals.items()},
+            "model_digest": self.model_digest,
+            "data_digest": self.data_digest,
+        }
 
     def burden_dict(self) -> dict[str, Any] | None:
         """Cut-points for the model card."""
@@ -51,6 +68,8 @@ def calibration_of(
     card_calibration: Mapping[str, Any] | None, burden: Mapping[str, Any] | None, domains: list[str]
 ) -> Calibration | None:
     """The calibration that a model card carries; `None` where it carries none.
+
+    Cards of earlier versions have thresholds only; they are read as they are.
 
     Raises:
         ModelError: the card holds something else under that name (`MODEL_VERSION`).
@@ -63,7 +82,18 @@ def calibration_of(
             for label, readings in card_calibration["labels"].items()
         }
         cuts = {reading: BurdenCuts.from_dict(values) for reading, values in (burden or {}).items()}
-        return Calibration(fits=fits, burden=cuts, num_cases=int(card_calibration["num_cases"]), domains=domains)
+        temperatures = card_calibration.get("temperatures", {})
+        intervals = card_calibration.get("intervals", {})
+        return Calibration(
+            fits=fits,
+            burden=cuts,
+            num_cases=int(card_calibration["num_cases"]),
+            domains=domains,
+            temperatures={int(label): TemperatureFit.from_dict(values) for label, values in temperatures.items()},
+            intervals={str(reading): IntervalFit.from_dict(values) for reading, values in intervals.items()},
+            model_digest=_text(card_calibration.get("model_digest", "")),
+            data_digest=_text(card_calibration.get("data_digest", "")),
+        )
     except (ConfigError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ModelError(
             "its calibration cannot be read", where="model card", fix="calibrate it again", code="MODEL_VERSION"
@@ -75,3 +105,9 @@ def thresholds_of(calibration: Calibration | None, label_values: Sequence[int], 
     if calibration is None:
         return [UNCALIBRATED_THRESHOLD] * len(label_values)
     return [calibration.threshold(label, reading) for label in label_values]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a digest is text, not {type(value).__name__}")
+    return value

@@ -57,6 +57,8 @@ def _table(values: dict[str, Any]) -> "Table":
         *((f"architecture: {key}", value) for key, value in card["architecture"].items()),
         *_optional("calibration", card["calibration"], "none: volumes are uncalibrated"),
         *_optional("burden groups", card["burden"], "none"),
+        ("held out of training", ", ".join(card["held_out"]) or "nothing"),
+        *_optional("validated", card["validated"], "none: no range was measured"),
         *((key, value) for key, value in card["provenance"].items() if key != "use"),
     ]
     for name, value in rows:

@@ -7,21 +7,28 @@ from typing import Any
 
 from apatite.cli.annotate_rule import AnnotateRule
 from apatite.cli.calibrate import Calibrate
+from apatite.cli.checkerboard import Checkerboard
+from apatite.cli.compare import Compare
 from apatite.cli.console import show
 from apatite.cli.demo import Demo
 from apatite.cli.doctor import Doctor
+from apatite.cli.draw import Draw
 from apatite.cli.evaluate import Evaluate
 from apatite.cli.finetune import Finetune
 from apatite.cli.index import Index
 from apatite.cli.inspect import Inspect
 from apatite.cli.list import List
 from apatite.cli.measure import Measure
+from apatite.cli.nnunet import Nnunet
 from apatite.cli.phantom import Phantom
 from apatite.cli.predict import Predict
 from apatite.cli.prepare import Prepare
 from apatite.cli.pretrain import Pretrain
 from apatite.cli.quality import Quality
 from apatite.cli.quantify import Quantify
+from apatite.cli.recalibrate import Recalibrate
+from apatite.cli.robustness import Robustness
+from apatite.cli.sweep import Sweep
 from apatite.core.errors import EXIT_INTERNAL, EXIT_USAGE, ApatiteError
 
 VERBS: dict[str, type] = {
@@ -34,7 +41,14 @@ VERBS: dict[str, type] = {
     "pretrain": Pretrain,
     "finetune": Finetune,
     "calibrate": Calibrate,
+    "recalibrate": Recalibrate,
+    "nnunet": Nnunet,
     "evaluate": Evaluate,
+    "compare": Compare,
+    "robustness": Robustness,
+    "sweep": Sweep,
+    "draw": Draw,
+    "checkerboard": Checkerboard,
     "predict": Predict,
     "quantify": Quantify,
     "annotate-rule": AnnotateRule,

@@ -31,6 +31,9 @@ class Phantom(CommonFlags):
     """Processes; the bytes do not depend on it."""
     prevalence: Literal["trial", "screening"] = "trial"
     """How much calcium: like a stroke trial (11 % without) or a screening cohort (40 % without)."""
+    labels: Literal["perfect", "reader"] = "perfect"
+    """Label files of a reader who knows what is plaque, or of one who errs as people do; the scans are the same bytes.
+    The truth lies beside them either way."""
     check: FlagCreatePairsOff[bool] = False
     """Also measure whether the cohort is hard and fair: checks.json and phantom_report.html."""
 
@@ -49,6 +52,8 @@ class Phantom(CommonFlags):
 
         if self.check:
             raise ConfigError("--check measures a cohort of regions, not DICOM heads", fix="leave one of the two out")
+        if self.labels != "perfect":
+            raise ConfigError("--labels is for a cohort of regions, not DICOM heads", fix="leave one of the two out")
         config = CohortConfig(
             patients=self.patients, preset=self.preset, seed=self.seed, first=self.first, prevalence=self.prevalence
         )
@@ -78,16 +83,17 @@ class Phantom(CommonFlags):
         config = CohortConfig(
             patients=self.patients, preset=self.preset, seed=self.seed, first=self.first, prevalence=self.prevalence
         )
-        manifest = write_cohort(config, self.out, self.workers, bar)
+        manifest = write_cohort(config, self.out, self.workers, bar, self.labels)
         values = {
             "version": VERSION,
             "folder": str(self.out),
             "manifest": str(self.out / "manifest.csv"),
             "patients": self.patients,
             "cases": len(manifest.cases),
+            "labels": self.labels,
         }
         lines = [
-            f"{len(manifest.cases)} series of {self.patients} patients ({VERSION})",
+            f"{len(manifest.cases)} series of {self.patients} patients ({VERSION}), {self.labels} labels",
             f"manifest  {values['manifest']}",
         ]
         if self.check:

@@ -31,12 +31,15 @@ class Predict(CommonFlags):
 
     def run(self) -> Outcome:
         """Predict case after case; a bad one is named and the rest goes on."""
+        from apatite.calibrate.bounds import limits_text
         from apatite.segment.predict import open_predictor
         from apatite.segment.volumes import predict_all, scans_of
 
         manifest = scans_of(Path(self.input), self.centre)
         made = predict_all(open_predictor(self.model, self.device), manifest, self.out, self.reading, bar)
-        lines = [f"{row['case_id']}: {row['label_name']} {row['volume_mm3']} mm³" for row in made.rows[:20]]
+        lines = [
+            f"{row['case_id']}: {row['label_name']} {row['volume_mm3']} mm³{limits_text(row)}" for row in made.rows[:20]
+        ]
         lines += [f"... and {len(made.rows) - 20} more rows"] if len(made.rows) > 20 else []
         lines += [f"failed: {failure['where']}: {failure['what']} [{failure['code']}]" for failure in made.failures]
         values = {"volumes": str(made.table), "rows": made.rows, "failures": made.failures}

@@ -60,6 +60,7 @@ MOST_LINES = 20
 
 def _lines(rows: list[dict[str, Any]]) -> list[str]:
     """One line per measured or refused input; what was set aside is counted."""
+    from apatite.calibrate.bounds import limits_text
     from apatite.core.reasons import REASONS
 
     shown = [row for row in rows if row["verdict"] != "set aside"]
@@ -70,9 +71,10 @@ def _lines(rows: list[dict[str, Any]]) -> list[str]:
             continue
         over = f"{row['banner']}: " if row["banner"] else ""
         group = f", burden group {row['burden_group']}" if row["burden_group"] != "" else ""
+        group += f", possible groups {row['burden_groups']}" if row["burden_groups"] else ""
         flags = f" ({row['flags']})" if row["flags"] else ""
         sides = f"right {row['right_mm3']}, left {row['left_mm3']}"
-        lines.append(f"{over}{row['case_id']}: {row['volume_mm3']} mm³ ({sides}){group}{flags}")
+        lines.append(f"{over}{row['case_id']}: {row['volume_mm3']} mm³{limits_text(row)} ({sides}){group}{flags}")
     if len(shown) > MOST_LINES:
         lines.append(f"... and {len(shown) - MOST_LINES} more")
     if len(rows) > len(shown):

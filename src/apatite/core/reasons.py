@@ -86,6 +86,9 @@ REASONS: dict[str, tuple[Kind, str]] = {
     # What a reader drew
     "BAD_CIRCLE": ("refused", "holds a circle that is not as described, or not on the scan"),
     "DOMAIN": ("flag", "comes from a domain on which the threshold was never chosen"),
+    "NO_INTERVAL": ("flag", "has a volume without an interval: too few calibration cases are like it"),
+    "OUT_OF_CAL_RANGE": ("flag", "has slices or a volume beyond what its model was calibrated on"),
+    "OUT_OF_VALIDATED_RANGE": ("flag", "was made in a way in which its model was not shown to hold"),
     # A batch
     "WORKER_KILLED": ("refused", "killed the process that worked on it"),
     "DEADLINE": ("refused", "took longer than allowed"),

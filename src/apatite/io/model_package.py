@@ -158,6 +158,8 @@ def copy_calibrated(
 ) -> None:
     """Write a copy of a package that carries a calibration; the original stays as it is.
 
+    A validated range does not go along: it was measured with the thresholds of before.
+
     Args:
         folder: The package to copy.
         destination: The new package; must not exist.
@@ -175,8 +177,25 @@ def copy_calibrated(
         calibration=dict(calibration),
         domains={**package.card.domains, "calibration": list(domains)},
         burden=package.card.burden if burden is None else dict(burden),
+        validated=None,
     )
     write_package(destination, card, package.weights)
+
+
+def copy_validated(folder: Path, destination: Path, validated: Mapping[str, Any]) -> None:
+    """Write a copy of a package that says on which scans it was shown to work; the original stays as it is.
+
+    Args:
+        folder: The package to copy.
+        destination: The new package; must not exist.
+        validated: Plain values: ranges, criteria, and the data they were measured on.
+
+    Raises:
+        ModelError: the original is not whole.
+        DataError: the destination exists.
+    """
+    package = read_package(folder)
+    write_package(destination, replace(package.card, validated=dict(validated)), package.weights)
 
 
 def require_finite(weights: Mapping[str, np.ndarray], where: str) -> None:

@@ -77,13 +77,21 @@ def read_label(path: Path, stack: SliceStack, case_id: str = "") -> UInt8[np.nda
         if volume.grid.shape != stack.shape:
             what += f": {volume.grid.shape} voxels, not {stack.shape}"
         raise DataError(what, where=where, fix="resample the label map onto the image", code="GRID_MISMATCH")
-    voxels = volume.voxels
+    return label_values(volume.voxels, where)
+
+
+def label_values(voxels: np.ndarray, where: str) -> UInt8[np.ndarray, "depth height width"]:
+    """Voxels as label values.
+
+    Raises:
+        DataError: they are not whole numbers from 0 to 254 (`BAD_LABEL`).
+    """
     low, high = voxels.min(), voxels.max()
     if low < 0 or high > MAX_LABEL or (voxels.dtype.kind == "f" and np.any(voxels != np.floor(voxels))):
         raise DataError(
             f"label values run from {low} to {high}, not whole numbers from 0 to {MAX_LABEL}",
             where=where,
-            fix="renumber the labels",
+            fix="give label numbers, not probabilities",
             code="BAD_LABEL",
         )
     return voxels.astype(np.uint8)

@@ -37,6 +37,12 @@ def median(values: Float[np.ndarray, "n"]) -> float:
     return float(np.median(known)) if known.size else math.nan
 
 
+def ratio_of_sums(rows: Float[np.ndarray, "n 2"]) -> float:
+    """Sum of the first column over sum of the second; nan where the second is zero."""
+    part, whole = rows.sum(axis=0)
+    return float(part / whole) if whole > 0 else math.nan
+
+
 def bootstrap_interval(  # noqa: PLR0913 - the settings of an interval, all by name
     values: Values,
     statistic: Statistic,
@@ -53,7 +59,7 @@ def bootstrap_interval(  # noqa: PLR0913 - the settings of an interval, all by n
     Args:
         values: One row per case (a number, or several).
         statistic: Maps any number of rows to one number. `mean` and `median` of this module skip rows that are not
-            numbers; `mean` of single numbers is computed for all resamples at once.
+            numbers; `mean` of single numbers and `ratio_of_sums` are computed for all resamples at once.
         patients: The patient of each row.
         resamples: How many.
         method: `bca` (corrects bias and skewness) or `percentile` (as Jin 2025).
@@ -166,6 +172,8 @@ def _over(
     """The statistic of each draw of patients."""
     if statistic is mean and values.ndim == 1:
         return _means(draws, values, groups)
+    if statistic is ratio_of_sums:
+        return _ratios(draws, values, groups)
     if all(len(rows) == 1 for rows in groups):
         single = np.array([rows[0] for rows in groups])
         return np.array([statistic(values[single[draw]]) for draw in draws], dtype=float)
@@ -180,6 +188,13 @@ def _means(draws: np.ndarray, values: np.ndarray, groups: list[np.ndarray]) -> F
     counts = np.array([np.count_nonzero(~np.isnan(values[rows])) for rows in groups])
     known = counts[draws].sum(axis=1)
     return np.where(known > 0, sums[draws].sum(axis=1) / np.maximum(known, 1), np.nan)
+
+
+def _ratios(draws: np.ndarray, values: np.ndarray, groups: list[np.ndarray]) -> Float[np.ndarray, "resamples"]:
+    """Ratios of sums of all draws at once, from each patient's two sums."""
+    sums = np.array([values[rows].sum(axis=0) for rows in groups])
+    part, whole = np.moveaxis(sums[draws].sum(axis=1), -1, 0)
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
 
 
 def _bca_tails(tails: np.ndarray, value: float, resampled: np.ndarray, left_out: np.ndarray) -> Float[np.ndarray, "2"]:

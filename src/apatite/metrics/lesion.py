@@ -1,6 +1,7 @@
 """How many lesions were found, whatever their size: 26-connected components, and any overlap is a hit.
 
-Voxel overlap is ruled by the largest plaque. A reader also asks how many foci were seen and how many are false.
+Voxel overlap is ruled by the largest plaque. A reader also asks how many foci were seen and how many are false. Hits
+are counted on both sides, because one predicted lesion may cover several of the reference, and the other way round.
 """
 
 import math
@@ -39,6 +40,17 @@ class LesionCounts:
         """Share of the predicted lesions that are true; nan without any."""
         return self.true / self.predicted if self.predicted else math.nan
 
+    @property
+    def f1(self) -> float:
+        """(found + true) / (reference + predicted); nan when both sides are empty.
+
+        With every lesion counted as a hit on its own side, found + true takes the place of 2·TP in
+        2·TP / (2·TP + FP + FN), FP = predicted − true and FN = reference − found. Where lesions match one to one, both
+        are the same.
+        """
+        lesions = self.reference + self.predicted
+        return (self.found + self.true) / lesions if lesions else math.nan
+
 
 def count_lesions(
     is_predicted: Bool[np.ndarray, "slices rows columns"], is_reference: Bool[np.ndarray, "slices rows columns"]
@@ -51,15 +63,15 @@ def count_lesions(
         is_predicted: True where the prediction is, on the original slices.
         is_reference: True where the reference is.
     """
-    box = _box(is_predicted | is_reference)
+    box = box_of(is_predicted | is_reference)
     is_predicted, is_reference = is_predicted[box], is_reference[box]
     num_reference, num_found = _count_touched(is_reference, is_predicted)
     num_predicted, num_true = _count_touched(is_predicted, is_reference)
     return LesionCounts(reference=num_reference, found=num_found, predicted=num_predicted, true=num_true)
 
 
-def _box(is_any: np.ndarray) -> tuple[slice, ...]:
-    """The part of a scan that holds every lesion: a thousandth of a head, and all that has to be labelled."""
+def box_of(is_any: Bool[np.ndarray, "slices rows columns"]) -> tuple[slice, ...]:
+    """The part of a scan that holds every marked voxel: a thousandth of a head; empty where none is marked."""
     edges = []
     for axis in range(is_any.ndim):
         others = tuple(other for other in range(is_any.ndim) if other != axis)

@@ -4,7 +4,7 @@ Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), Eq. 2-3; stochastic depth af
 (arXiv 1603.09382), with a rate that grows linearly with depth.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -64,15 +64,24 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """All blocks, then the norm."""
-        for block in self.blocks:
-            tokens = block(tokens)
-        return self.norm(tokens)
+        return self.tapped(tokens, ())[0]
 
-    def hidden_states(self, tokens: Tokens) -> Iterator[Tokens]:
-        """The tokens after each block, before the final norm."""
-        for block in self.blocks:
+    def tapped(self, tokens: Tokens, taps: Sequence[int]) -> tuple[Tokens, tuple[Tokens, ...]]:
+        """The same, and the tokens after some of the blocks on their way, before the final norm.
+
+        Args:
+            tokens: What goes in.
+            taps: Blocks, counted from 1, in any order; what no tap names is not kept.
+
+        Returns:
+            What `forward` returns, and one state per tap in the order of `taps`.
+        """
+        states = {}
+        for number, block in enumerate(self.blocks, start=1):
             tokens = block(tokens)
-            yield tokens
+            if number in taps:
+                states[number] = tokens
+        return self.norm(tokens), tuple(states[tap] for tap in taps)
 
 
 def share_draws(module: nn.Module, share: Share) -> None:

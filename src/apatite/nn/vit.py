@@ -6,12 +6,13 @@ Differs: volumes; no class token; fixed positions; patches are embedded by a res
 strided convolution) or by convolutions inside each patch, and only the visible ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from apatite.core.errors import ConfigError
-from apatite.core.types import Edges, Rows, TokenChoice
+from apatite.core.types import Edges, Image, Rows, TokenChoice, Tokens
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.intensity import Window, Windows
 from apatite.nn.patches import patchify, take_tokens, token_edges
@@ -73,6 +74,21 @@ class ViTConfig:
         return ViT(self, kernel or AttentionKernel())
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Encoded:
+    """What a segmentation decoder is given.
+
+    Attributes:
+        tokens: Normalised, one row per patch.
+        states: Tokens after the blocks that were asked for, in that order, before the final norm.
+        image: The windowed image; `None` where it was not asked for.
+    """
+
+    tokens: Tokens
+    states: tuple[Tokens, ...] = ()
+    image: Image | None = None
+
+
 class ViT(nn.Module):
     """The encoder. It takes Hounsfield units."""
 
@@ -98,6 +114,18 @@ class ViT(nn.Module):
             One normalised row per visible token.
         """
         return self.transformer(self.embed_visible(patches, visible))
+
+    def encode(self, image_hu: Tensor, taps: Sequence[int] = (), *, keeps_image: bool = False) -> Encoded:
+        """Look at all of `batch 1 depth height width` Hounsfield units.
+
+        Args:
+            image_hu: The crop.
+            taps: Blocks, counted from 1, whose tokens are wanted as well.
+            keeps_image: Whether the windowed image is wanted; memory goes only to what is.
+        """
+        image = self.windows(image_hu)
+        tokens, states = self.transformer.tapped(self.embed_visible(patchify(image, self.config.patch), None), taps)
+        return Encoded(tokens=tokens, states=states, image=image if keeps_image else None)
 
     def patches_of(self, image_hu: Tensor) -> Rows:
         """Windowed patches of `batch 1 depth height width` Hounsfield units."""

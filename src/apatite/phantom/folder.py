@@ -3,6 +3,9 @@
     manifest.csv  manifest.labels.json  cohort.json
     scans/<case>.nii.gz   labels/<case>.nii.gz   truth/<case>.json   truth/<case>.nii.gz
 
+Labels are the perfect reader's; or, in `labels-reader/` instead, the first imperfect reader's, as a hospital has them.
+Nothing else differs then, so the truth stays at hand.
+
 A truth map adds bits: 1 artery, 2 bone, 4 plaque (adds at least 45 HU), 8 the first reader, 16 the second reader.
 """
 
@@ -12,6 +15,7 @@ from dataclasses import asdict
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,13 +26,19 @@ from apatite.core.watch import Watch, unwatched
 from apatite.io.manifest import Case, Manifest, write_manifest
 from apatite.io.nifti import write_label, write_scan
 from apatite.phantom.cohort import VERSION, CohortConfig, Series, make_patient, truth_of
-from apatite.phantom.reader import circle_plaques
+from apatite.phantom.reader import IsMarked, circle_plaques
 
 ARTERY_BIT, BONE_BIT, PLAQUE_BIT, FIRST_READER_BIT, SECOND_READER_BIT = 1, 2, 4, 8, 16
 LABEL_NAMES = {1: "calcium"}
+Labels = Literal["perfect", "reader"]
+"""Whose labels are written: the perfect reader's, or the first imperfect reader's."""
+LABEL_FOLDERS: Final[dict[Labels, str]] = {"perfect": "labels", "reader": "labels-reader"}
+"""Two folders, so that manifests of the same scans tell whose labels they name."""
 
 
-def write_cohort(config: CohortConfig, folder: Path, workers: int = 1, watch: Watch = unwatched) -> Manifest:
+def write_cohort(
+    config: CohortConfig, folder: Path, workers: int = 1, watch: Watch = unwatched, labels: Labels = "perfect"
+) -> Manifest:
     """Make a cohort and write it, whole or not at all.
 
     Args:
@@ -36,6 +46,7 @@ def write_cohort(config: CohortConfig, folder: Path, workers: int = 1, watch: Wa
         folder: New or empty folder.
         workers: Processes; the bytes do not depend on it.
         watch: Shows progress, one step per patient.
+        labels: Whose labels; the scans do not depend on it.
 
     Returns:
         The manifest, as read from `folder/manifest.csv`. No split is assigned.
@@ -49,11 +60,14 @@ def write_cohort(config: CohortConfig, folder: Path, workers: int = 1, watch: Wa
     clear_the_way(folder)
     with committed_folder(folder) as part:
         cases = [
-            case for made in watch(_made(config, part, workers), "making patients", config.patients) for case in made
+            case
+            for made in watch(_made(config, part, workers, labels), "making patients", config.patients)
+            for case in made
         ]
         manifest = Manifest(root=part, cases=tuple(cases), label_names=dict(LABEL_NAMES))
         write_manifest(part / "manifest.csv", manifest)
-        commit_json(part / "cohort.json", {"version": VERSION, "config": asdict(config), "cases": len(cases)})
+        about = {"version": VERSION, "config": asdict(config), "cases": len(cases), "labels": labels}
+        commit_json(part / "cohort.json", about)
     return Manifest(root=folder, cases=tuple(cases), label_names=dict(LABEL_NAMES))
 
 
@@ -71,15 +85,16 @@ def clear_the_way(folder: Path) -> None:
         folder.rmdir()
 
 
-def write_patient(config: CohortConfig, number: int, folder: Path) -> list[Case]:
+def write_patient(config: CohortConfig, number: int, folder: Path, labels: Labels = "perfect") -> list[Case]:
     """Make one patient and write all series.
 
     Args:
         config: Which cohort.
         number: Which patient.
         folder: The cohort's folder.
+        labels: Whose labels.
     """
-    return [_write_series(series, folder) for series in make_patient(config, number)]
+    return [_write_series(series, folder, labels) for series in make_patient(config, number)]
 
 
 def truth_map(series: Series) -> UInt8[np.ndarray, "slices rows columns"]:
@@ -98,21 +113,23 @@ def truth_map(series: Series) -> UInt8[np.ndarray, "slices rows columns"]:
     return result
 
 
-def _made(config: CohortConfig, folder: Path, workers: int) -> Iterator[list[Case]]:
+def _made(config: CohortConfig, folder: Path, workers: int, labels: Labels) -> Iterator[list[Case]]:
     """The cases of every patient, in order."""
     if workers == 1:
         for number in config.numbers:
-            yield write_patient(config, number, folder)
+            yield write_patient(config, number, folder, labels)
         return
     # A fresh process per worker: forking would copy threads' locks, and the platforms would differ.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(write_patient, repeat(config), config.numbers, repeat(folder))
+        yield from pool.map(write_patient, repeat(config), config.numbers, repeat(folder), repeat(labels))
 
 
-def _write_series(series: Series, folder: Path) -> Case:
+def _write_series(series: Series, folder: Path, labels: Labels) -> Case:
     stack, name = series.acquisition.scan.stack, series.case_id
+    label = f"{LABEL_FOLDERS[labels]}/{name}.nii.gz"
+    is_labelled: IsMarked = series.is_calcium if labels == "perfect" else series.readers[0]
     write_scan(folder / "scans" / f"{name}.nii.gz", series.acquisition.scan)
-    write_label(folder / "labels" / f"{name}.nii.gz", series.is_calcium.astype(np.uint8), stack)
+    write_label(folder / label, is_labelled.astype(np.uint8), stack)
     write_label(folder / "truth" / f"{name}.nii.gz", truth_map(series), stack)
     commit_json(folder / "truth" / f"{name}.json", truth_of(series))
     centre = series.region.centre_ras_mm
@@ -120,7 +137,7 @@ def _write_series(series: Series, folder: Path) -> Case:
         case_id=name,
         patient_id=series.patient.patient_id,
         image=f"scans/{name}.nii.gz",
-        label=f"labels/{name}.nii.gz",
+        label=label,
         annotated_labels=tuple(LABEL_NAMES),
         domain="phantom",
         vendor=series.protocol.vendor,

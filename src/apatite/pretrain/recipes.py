@@ -37,6 +37,12 @@ def demo() -> PretrainConfig:
     return replace(small(), epochs=30, check_epochs=10)
 
 
+def sweep() -> PretrainConfig:
+    """As `demo`, for the rows of a sweep: the health panel is looked at once, at the end, for looking costs time."""
+    config = demo()
+    return replace(config, check_epochs=config.epochs)
+
+
 def openkbp() -> PretrainConfig:
     """Real head-and-neck CT on two cores: XS, crops of 64³ voxels, patches of 8."""
     return PretrainConfig(
@@ -56,5 +62,6 @@ RECIPES: Final[dict[str, Callable[[], PretrainConfig]]] = {
     "jin2025": jin2025,
     "small": small,
     "demo": demo,
+    "sweep": sweep,
     "openkbp": openkbp,
 }

@@ -11,7 +11,7 @@ from apatite.data.batches import Batch
 from apatite.losses.overlap import Sum, as_it_is, cross_entropy_loss, soft_dice_loss
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.decoders.registry import DecoderConfig
-from apatite.nn.vit import ViTConfig
+from apatite.nn.vit import Encoded, ViTConfig
 
 LabelMaps = Float[Tensor, "batch labels depth height width"]
 
@@ -46,7 +46,11 @@ class Segmenter(nn.Module):
 
     def forward(self, image_hu: Image) -> LabelMaps:
         """`batch 1 depth height width` HU to `batch labels depth height width` logits."""
-        return self.decoder(self.encoder(self.encoder.patches_of(image_hu)))
+        return self.decoder(self.encode(image_hu))
+
+    def encode(self, image_hu: Image) -> Encoded:
+        """What the decoder is given of an image."""
+        return self.encoder.encode(image_hu, self.decoder.taps, keeps_image=self.decoder.sees_image)
 
     @torch.inference_mode()
     def probability(self, image_hu: Image) -> LabelMaps:

@@ -12,6 +12,7 @@ from jaxtyping import Float32, UInt8
 
 from apatite.calcium.measurement import Measurement, measure
 from apatite.calcium.rule import RULES, count_calcium
+from apatite.calibrate.bounds import NOTHING, Bounds, bounds_of
 from apatite.calibrate.calibration import calibration_of, thresholds_of
 from apatite.calibrate.readings import GATED, calcium_label
 from apatite.core.errors import ModelError
@@ -28,7 +29,7 @@ from apatite.ct.region import RegionConfig, carry_back, cut_region
 from apatite.ct.side import sides
 from apatite.ct.template import Template, choose_template
 from apatite.segment.predict import Predictor
-from apatite.segment.validity import banner_for
+from apatite.segment.validity import OUT_OF_VALIDATED_RANGE, banner_for, outside_validated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +58,14 @@ class About:
         age_years: Chooses the template; unknown takes the younger one.
         kvp: Tube voltage, for the standing of the Agatston score.
         kernel_class: `soft`, `bone`, or empty; checked against what the scan looks like.
+        thickness_mm: Nominal thickness of its slices, by which the interval is chosen; unknown gives none.
     """
 
     domain: str
     age_years: float | None = None
     kvp: float | None = None
     kernel_class: str = ""
+    thickness_mm: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,6 +81,7 @@ class Quantity:
         threshold: At which probability a pixel counts.
         is_calibrated: Whether that threshold was chosen on development cases.
         burden_group: By the model's frozen cut-points; `None` where it has none, or they do not apply.
+        bounds: Limits of the total volume, and the burden groups that they allow.
         flags: Codes of `core.reasons.REASONS`.
         banner: What must stand over every artefact; mostly empty.
     """
@@ -90,6 +94,7 @@ class Quantity:
     threshold: float
     is_calibrated: bool
     burden_group: int | None
+    bounds: Bounds
     flags: tuple[str, ...]
     banner: str
 
@@ -153,6 +158,7 @@ class Quantifier:
         is_marked = probability >= threshold
         label = sides(count_calcium(scan, is_marked, RULES["paper"]), scan.stack, found.pose)
         measurement = measure(scan, is_marked, label, kvp=about.kvp)
+        bounds = self._bounds(measurement.total.volume_mm3, covered, about)
         return Quantity(
             measurement=measurement,
             label=label,
@@ -162,7 +168,13 @@ class Quantifier:
             threshold=threshold,
             is_calibrated=self.calibration is not None,
             burden_group=None if banner else self._burden_group(measurement.total.volume_mm3, covered),
-            flags=(*found.flags, *covered.flags, *_quality_flags(scan, found.pose, box, about.kernel_class)),
+            bounds=bounds,
+            flags=(
+                *found.flags,
+                *covered.flags,
+                *self._quality_flags(scan, found.pose, box, about),
+                *bounds.flags,
+            ),
             banner=banner,
         )
 
@@ -180,12 +192,28 @@ class Quantifier:
         cuts = None if self.calibration is None else self.calibration.burden.get(GATED)
         return None if cuts is None or covered.flags else cuts.assign(volume_mm3)
 
+    def _bounds(self, volume_mm3: float, covered: Coverage, about: About) -> Bounds:
+        """Limits of a volume; of one that is a lower bound there is no upper one."""
+        if self.calibration is None:
+            return NOTHING
+        return bounds_of(
+            volume_mm3,
+            about.thickness_mm,
+            self.calibration.intervals.get(GATED),
+            self.calibration.burden.get(GATED),
+            is_lower_bound=bool(covered.flags),
+            is_like_calibration=about.domain in self.calibration.domains,
+        )
 
-def _quality_flags(scan: Scan, pose: HeadPose, box: Box, kernel_class: str) -> tuple[str, ...]:
-    """What makes a number doubtful although it can be measured."""
-    found = {
-        "METAL": metal(scan, pose, box).num_pieces > 0,
-        "MOTION": motion(scan, pose, box).is_moved,
-        "KERNEL_DOUBT": measured_kernel(scan).contradicts(kernel_class),
-    }
-    return tuple(code for code, is_so in found.items() if is_so)
+    def _quality_flags(self, scan: Scan, pose: HeadPose, box: Box, about: About) -> tuple[str, ...]:
+        """What makes a number doubtful although it can be measured."""
+        kernel = measured_kernel(scan)
+        found = {
+            "METAL": metal(scan, pose, box).num_pieces > 0,
+            "MOTION": motion(scan, pose, box).is_moved,
+            "KERNEL_DOUBT": kernel.contradicts(about.kernel_class),
+            OUT_OF_VALIDATED_RANGE: outside_validated(
+                self.predictor.card, thickness_mm=about.thickness_mm, noise_hu=kernel.noise_hu
+            ),
+        }
+        return tuple(code for code, is_so in found.items() if is_so)

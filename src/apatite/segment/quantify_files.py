@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from apatite.calibrate.bounds import three_figures
+from apatite.calibrate.thickness import thickness_of
 from apatite.core.commit import commit_json, commit_text, committed_folder
 from apatite.core.config import dump
 from apatite.core.errors import ApatiteError, DataError, StorageError
@@ -31,13 +33,13 @@ from apatite.io.strict_json import parse_json
 from apatite.segment.quantify import About, Quantifier, Quantity
 
 COLUMNS: tuple[str, ...] = (
-    "case_id", "patient_id", "verdict", "code", "volume_mm3", "right_mm3", "left_mm3", "num_lesions", "agatston",
-    "agatston_standard", "max_hu", "covered_fraction", "burden_group", "threshold", "calibrated",
-    "model_digest", "flags", "banner",
+    "case_id", "patient_id", "verdict", "code", "volume_mm3", "volume_low_mm3", "volume_high_mm3",
+    "interval_coverage", "right_mm3", "left_mm3", "num_lesions", "agatston", "agatston_standard", "max_hu",
+    "covered_fraction", "burden_group", "burden_groups", "threshold", "calibrated", "model_digest", "flags", "banner",
 )  # fmt: skip
 """Of `volumes.csv`. `verdict` is `measured`, `set aside` or `refused`; volumes have three significant figures."""
-FORMAT = 1
-"""Of `case.json`."""
+FORMAT = 2
+"""Of `case.json`; 2 has limits of the volume."""
 SIDES = {"1": "right", "2": "left"}
 """Label values of `label.nii.gz`."""
 
@@ -150,7 +152,13 @@ def _finished(folder: Path, digest: str) -> dict[str, Any] | None:
 
 def _quantified(quantifier: Quantifier, case: Case, scan: Scan, digest: str, folder: Path) -> dict[str, Any]:
     """Quantify one scan, write its folder, and return its row."""
-    about = About(domain=case.domain, age_years=case.age, kvp=case.kvp, kernel_class=case.kernel_class)
+    about = About(
+        domain=case.domain,
+        age_years=case.age,
+        kvp=case.kvp,
+        kernel_class=case.kernel_class,
+        thickness_mm=thickness_of(case, scan.stack),
+    )
     found = quantifier.quantify(scan, about)
     row = _measured_row(quantifier, case, found)
     with committed_folder(folder) as part:
@@ -162,7 +170,7 @@ def _quantified(quantifier: Quantifier, case: Case, scan: Scan, digest: str, fol
 
 
 def _write_label(path: Path, scan: Scan, found: Quantity) -> None:
-    write_label(path, found.label, scan.stack, found.banner)
+    write_label(path, found.label, scan.stack, found.banner or found.bounds.words(found.measurement.total.volume_mm3))
 
 
 def _write_probability(path: Path, scan: Scan, found: Quantity) -> None:
@@ -174,11 +182,12 @@ def _write_probability(path: Path, scan: Scan, found: Quantity) -> None:
 def _measured_row(quantifier: Quantifier, case: Case, found: Quantity) -> dict[str, Any]:
     total, right, left = found.measurement.total, found.measurement.right, found.measurement.left
     return {
-        "volume_mm3": _three_figures(total.volume_mm3),
-        "right_mm3": "" if right is None else _three_figures(right.volume_mm3),
-        "left_mm3": "" if left is None else _three_figures(left.volume_mm3),
+        "volume_mm3": three_figures(total.volume_mm3),
+        **found.bounds.cells(),
+        "right_mm3": "" if right is None else three_figures(right.volume_mm3),
+        "left_mm3": "" if left is None else three_figures(left.volume_mm3),
         "num_lesions": total.num_lesions,
-        "agatston": _three_figures(total.agatston),
+        "agatston": three_figures(total.agatston),
         "agatston_standard": found.measurement.agatston_standard,
         "max_hu": total.max_hu,
         "covered_fraction": round(found.coverage.fraction, 3),
@@ -200,11 +209,6 @@ def _plain_localisation(found: Localisation) -> dict[str, Any]:
     }
 
 
-def _three_figures(value: float) -> float:
-    """The measurement is no finer, whatever the arithmetic says."""
-    return float(f"{value:.3g}")
-
-
 def _about(quantifier: Quantifier, case: Case, found: Quantity) -> dict[str, Any]:
     """All that the number depends on."""
     card = quantifier.predictor.card
@@ -215,6 +219,7 @@ def _about(quantifier: Quantifier, case: Case, found: Quantity) -> dict[str, Any
         "use": RESEARCH_USE_ONLY,
         "banner": found.banner,
         "measurement": found.measurement.to_dict(),
+        "interval": found.bounds.to_dict(),
         "burden_group": found.burden_group,
         "covered_fraction": found.coverage.fraction,
         "flags": {code: REASONS[code][1] for code in flags},

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from apatite.calcium.measure import volume_mm3
+from apatite.calibrate.bounds import NOTHING, Bounds, bounds_of, three_figures
 from apatite.calibrate.calibration import Calibration, calibration_of, thresholds_of
-from apatite.calibrate.readings import CALCIUM, calcium_label, gate_of, readings_of
+from apatite.calibrate.readings import calcium_label, gate_of, readings_of
+from apatite.calibrate.thickness import thickness_of
 from apatite.core.commit import commit_text
 from apatite.core.errors import ApatiteError, DataError, StorageError
 from apatite.core.scan import Scan
@@ -19,15 +21,21 @@ from apatite.core.watch import Watch, unwatched
 from apatite.io.images import read_image
 from apatite.io.layouts import case_id_of
 from apatite.io.manifest import Case, Manifest, read_manifest
+from apatite.io.model_card import ModelCard
 from apatite.io.nifti import stem, viewer_grid, write_label, write_volume
 from apatite.segment.predict import NativePrediction, Predictor, decide
+from apatite.segment.validity import OUT_OF_VALIDATED_RANGE, outside_validated
 
 COLUMNS: tuple[str, ...] = (
     "case_id",
     "label",
     "label_name",
     "volume_mm3",
+    "volume_low_mm3",
+    "volume_high_mm3",
+    "interval_coverage",
     "burden_group",
+    "burden_groups",
     "threshold",
     "reading",
     "calibrated",
@@ -95,18 +103,14 @@ def predict_all(
         DataError: not one case could be predicted.
         StorageError: the folder cannot be written.
     """
-    readings = readings_of(predictor.card.label_names)
-    chosen = reading if reading in readings else "ungated"
-    calibration = calibration_of(
-        predictor.card.calibration, predictor.card.burden, predictor.card.domains["calibration"]
-    )
+    model = _model_of(predictor, reading)
     rows: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
     for case in watch(manifest.usable, "predicting", len(manifest.usable)):
         try:
             scan = read_image(manifest.image_path(case), case.case_id)
             prediction = predictor.predict(scan, case.region_centre_ras_mm)
-            rows += _write_case(predictor, calibration, chosen, case, scan, prediction, out)
+            rows += _write_case(model, case, scan, prediction, out)
         except StorageError:
             raise
         except ApatiteError as error:
@@ -124,59 +128,97 @@ def predict_all(
     return Predictions(table=table, rows=rows, failures=failures)
 
 
-def _write_case(  # noqa: PLR0913 - all that is known of one case
-    predictor: Predictor,
-    calibration: Calibration | None,
-    reading: str,
-    case: Case,
-    scan: Scan,
-    prediction: NativePrediction,
-    out: Path,
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    """How a model's probabilities become volumes."""
+
+    card: ModelCard
+    digest: str
+    calibration: Calibration | None
+    reading: str
+
+    def knows(self, domain: str) -> bool:
+        """Whether scans of a domain took part in its calibration; in its training, where it has none."""
+        return domain in (self.card.domains["calibration"] or self.card.domains["training"])
+
+
+def _model_of(predictor: Predictor, reading: str) -> _Model:
+    card = predictor.card
+    return _Model(
+        card=card,
+        digest=predictor.digest,
+        calibration=calibration_of(card.calibration, card.burden, card.domains["calibration"]),
+        reading=reading if reading in readings_of(card.label_names) else "ungated",
+    )
+
+
+def _write_case(model: _Model, case: Case, scan: Scan, prediction: NativePrediction, out: Path) -> list[dict[str, Any]]:
     """Write one case's images and return its rows."""
-    thresholds = thresholds_of(calibration, prediction.label_values, reading)
+    thresholds = thresholds_of(model.calibration, prediction.label_values, model.reading)
     label = decide(prediction.probability, prediction.label_values, thresholds)
-    calcium = calcium_label(predictor.card.label_names)
-    gate = None if calcium is None else gate_of(calcium, reading, predictor.card.label_names)
+    calcium = calcium_label(model.card.label_names)
+    gate = None if calcium is None else gate_of(calcium, model.reading, model.card.label_names)
     if gate is not None:
         label[(label == calcium) & (scan.voxels_hu < gate)] = 0
+    volumes = {value: volume_mm3(label == value, scan.stack) for value in prediction.label_values}
+    bounds = {
+        value: _bounds(model, case, scan, prediction, volume) if value == calcium else NOTHING
+        for value, volume in volumes.items()
+    }
     most = np.rint(prediction.probability.max(axis=0) * 255).astype(np.uint8)
-    write_label(out / f"{case.case_id}_label.nii.gz", label, scan.stack)
+    note = "" if calcium not in volumes else bounds[calcium].words(volumes[calcium])
+    write_label(out / f"{case.case_id}_label.nii.gz", label, scan.stack, note)
     write_volume(out / f"{case.case_id}_prob.nii.gz", Volume(voxels=most, grid=viewer_grid(scan.stack)))
+    flags = _case_flags(model, case, scan)
     return [
-        _row(predictor, calibration, reading, case, value, threshold, volume_mm3(label == value, scan.stack))
+        _row(model, case, value, threshold, volumes[value])
+        | bounds[value].cells()
+        | {"flags": " ".join((*flags, *bounds[value].flags))}
         for value, threshold in zip(prediction.label_values, thresholds, strict=True)
     ]
 
 
-def _row(  # noqa: PLR0913 - one line of the table
-    predictor: Predictor,
-    calibration: Calibration | None,
-    reading: str,
-    case: Case,
-    value: int,
-    threshold: float,
-    volume: float,
-) -> dict[str, Any]:
-    name = predictor.card.label_names[value]
+def _case_flags(model: _Model, case: Case, scan: Scan) -> tuple[str, ...]:
+    """What is doubtful about a case, whatever was found in it."""
+    found = {
+        NO_DOMAIN_OVERLAP: not model.knows(case.domain),
+        OUT_OF_VALIDATED_RANGE: outside_validated(model.card, thickness_mm=thickness_of(case, scan.stack)),
+    }
+    return tuple(code for code, is_so in found.items() if is_so)
+
+
+def _bounds(model: _Model, case: Case, scan: Scan, prediction: NativePrediction, volume: float) -> Bounds:
+    """Limits of the volume of calcium."""
+    if model.calibration is None:
+        return NOTHING
+    # A model of regions that looked everywhere saw far more than any case of its calibration.
+    is_elsewhere = model.card.input.kind == "region" and bool(prediction.is_counted.all())
+    return bounds_of(
+        volume,
+        thickness_of(case, scan.stack),
+        model.calibration.intervals.get(model.reading),
+        model.calibration.burden.get(model.reading),
+        is_like_calibration=model.knows(case.domain) and not is_elsewhere,
+    )
+
+
+def _row(model: _Model, case: Case, value: int, threshold: float, volume: float) -> dict[str, Any]:
+    """One line of the table, without limits and flags."""
+    name = model.card.label_names[value]
     # A spreadsheet would run such a name as a formula.
     shown = f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
-    group: int | str = ""
-    if calibration is not None and reading in calibration.burden and name == CALCIUM:
-        group = calibration.burden[reading].assign(volume)
-    domains = predictor.card.domains["calibration"] or predictor.card.domains["training"]
+    cuts = None if model.calibration is None else model.calibration.burden.get(model.reading)
+    is_calcium = value == calcium_label(model.card.label_names)
     return {
         "case_id": case.case_id,
         "label": value,
         "label_name": shown,
-        # Three figures: the measurement is no finer, whatever the arithmetic says.
-        "volume_mm3": float(f"{volume:.3g}"),
-        "burden_group": group,
+        "volume_mm3": three_figures(volume),
+        "burden_group": "" if cuts is None or not is_calcium else cuts.assign(volume),
         "threshold": round(threshold, 4),
-        "reading": reading,
-        "calibrated": calibration is not None,
-        "model_digest": predictor.digest[:16],
-        "flags": "" if case.domain in domains else NO_DOMAIN_OVERLAP,
+        "reading": model.reading,
+        "calibrated": model.calibration is not None,
+        "model_digest": model.digest[:16],
     }
 
 

@@ -1,30 +1,29 @@
-"""Choose the decision threshold, and freeze the burden groups, on the development split.
+"""Choose thresholds, temperatures and intervals, and freeze the burden groups, on the development split.
 
-Volumes are counted on the original slices, gated by 130 HU and ungated, and a threshold is chosen for each reading:
-a model that is read with the gate needs another threshold than one read without.
+A threshold is chosen for each reading: a model that is read with the 130-HU gate needs another one than one read
+without. The patients are divided first: an interval promises something only if it is fitted on patients that had no
+part in choosing threshold and temperature.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from apatite.calcium.burden import BurdenCuts, deployed_cuts
-from apatite.calcium.measure import slice_weights_mm
 from apatite.calibrate.calibration import Calibration
-from apatite.calibrate.readings import calcium_label, gate_of, readings_of
-from apatite.calibrate.threshold import (
-    MIN_CASES,
-    THRESHOLDS,
-    Objective,
-    ThresholdFit,
-    fit_threshold,
-    volume_curve,
-)
-from apatite.core.errors import DataError
+from apatite.calibrate.interval import IntervalFit, IntervalFitConfig, fit_interval
+from apatite.calibrate.readings import calcium_label, readings_of
+from apatite.calibrate.temperature import TemperatureFit, fit_temperature
+from apatite.calibrate.thickness import THICKNESS_GROUPS, thickness_group
+from apatite.calibrate.threshold import MIN_CASES, THRESHOLDS, Objective, ThresholdFit, fit_threshold
+from apatite.core.errors import ConfigError, DataError
+from apatite.core.rng import generator
 from apatite.core.watch import Watch, unwatched
 from apatite.io.manifest import Case, Manifest
-from apatite.study.cases import CasePredictor, PredictedCase, predict_cases
+from apatite.study.cases import CasePredictor
+from apatite.study.development import Curves, Development, measure
 
 TOO_FEW = "TOO_FEW_CASES"
 
@@ -35,72 +34,35 @@ class CalibrateConfig:
 
     Attributes:
         objective: `mae`, `bias0` or `log_mae`: what to make small on development.
-        drop_empty_cases: Leave out cases without the label, as the paper does.
-        resamples: Resamples of patients, for the spread of the threshold.
-        seed: Of those.
+        drop_empty_cases: Leave out cases without the label when the threshold is chosen, as the paper does.
+        resamples: Resamples of patients, for the spread of threshold and temperature.
+        seed: Of those, and of the division of the patients.
+        fits_temperature: Whether probabilities are calibrated.
+        interval_share: Share of the patients that is kept apart for the interval; 0 for none.
+        interval: How the interval is fitted.
     """
 
     objective: Objective = "mae"
     drop_empty_cases: bool = False
     resamples: int = 1000
     seed: int = 0
+    fits_temperature: bool = True
+    interval_share: float = 0.5
+    interval: IntervalFitConfig = field(default_factory=IntervalFitConfig)
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Curves:
-    """Volumes of one label in one reading on development cases, at every threshold and by the reference.
-
-    Attributes:
-        curves_mm3: `cases thresholds`, at `calibrate.threshold.THRESHOLDS`.
-        reference_mm3: One per case.
-        patients: One per case.
-    """
-
-    curves_mm3: np.ndarray
-    reference_mm3: np.ndarray
-    patients: list[str]
+    def __post_init__(self) -> None:
+        if not 0 <= self.interval_share < 1:
+            raise ConfigError(
+                f"an interval share of {self.interval_share} is not between 0 and 1",
+                fix="use 0.5, or 0 for no interval",
+            )
 
     @property
-    def error_mm3(self) -> np.ndarray:
-        """Mean |ΔV| at every threshold."""
-        return np.abs(self.curves_mm3 - self.reference_mm3[:, None]).mean(axis=0)
-
-    @classmethod
-    def of(cls, entries: Sequence[tuple[np.ndarray, float, str]]) -> "Curves":
-        """Collect the cases' curves, references and patients."""
-        return cls(
-            curves_mm3=np.stack([curve for curve, _, _ in entries]),
-            reference_mm3=np.array([reference for _, reference, _ in entries]),
-            patients=[patient for _, _, patient in entries],
-        )
-
-    def without_empty(self) -> "Curves":
-        """Only the cases in which the reference marks something."""
-        rows = np.flatnonzero(self.reference_mm3 > 0)
-        return Curves(
-            curves_mm3=self.curves_mm3[rows],
-            reference_mm3=self.reference_mm3[rows],
-            patients=[self.patients[row] for row in rows],
-        )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Development:
-    """What a model says of the development cases.
-
-    Attributes:
-        curves: By label value and reading.
-        two_voxels_mm3: Median volume of two original voxels.
-        label_names: Of the data.
-        num_cases: Development cases.
-        domains: Where those come from.
-    """
-
-    curves: Mapping[tuple[int, str], Curves]
-    two_voxels_mm3: float
-    label_names: Mapping[int, str]
-    num_cases: int
-    domains: list[str]
+    def least_patients(self) -> int:
+        """Fewer patients give no interval, whatever their errors: ⌈(n + 1) · coverage⌉ would exceed n."""
+        coverage = self.interval.coverage if self.interval.sides == "symmetric" else (1 + self.interval.coverage) / 2
+        # 0.9 / (1 − 0.9) is a little more than 9.
+        return math.ceil(coverage / (1 - coverage) - 1e-9)
 
 
 def calibrate(
@@ -109,6 +71,7 @@ def calibrate(
     cases: Sequence[Case],
     config: CalibrateConfig,
     watch: Watch = unwatched,
+    model_digest: str = "",
 ) -> Calibration:
     """Calibrate a model on development cases: `measure`, then `choose`.
 
@@ -118,65 +81,33 @@ def calibrate(
         cases: The labelled development cases.
         config: How.
         watch: Shows progress.
+        model_digest: Names the model; kept in the calibration.
 
     Raises:
         DataError: there are too few cases for every label (`TOO_FEW_CASES`), or one cannot be read.
     """
-    return choose(measure(predictor, manifest, cases, watch), config)
-
-
-def measure(
-    predictor: CasePredictor, manifest: Manifest, cases: Sequence[Case], watch: Watch = unwatched
-) -> Development:
-    """Volumes of the development cases at every threshold, gated and ungated.
-
-    Raises:
-        DataError: there is no case (`EMPTY_SPLIT`), or one cannot be read.
-    """
-    if not cases:
-        raise DataError(
-            "the development split holds no labelled case",
-            where=str(manifest.root),
-            fix="index with a development split",
-            code="EMPTY_SPLIT",
-        )
-    rows: dict[tuple[int, str], list[tuple[np.ndarray, float, str]]] = {}
-    two_voxels_mm3 = []
-    names = manifest.label_names
-    for found in predict_cases(predictor, manifest, cases, "calibrating", watch):
-        two_voxels_mm3.append(2 * float(np.median(slice_weights_mm(found.scan.stack))) * found.scan.stack.pixel_mm2)
-        for plane, label in enumerate(found.prediction.label_values):
-            if label in found.annotated:
-                for reading in readings_of(names):
-                    curve = _curve(found, plane, label, gate_of(label, reading, names))
-                    rows.setdefault((label, reading), []).append(curve)
-    return Development(
-        curves={key: Curves.of(entries) for key, entries in rows.items()},
-        two_voxels_mm3=float(np.median(two_voxels_mm3)),
-        label_names=names,
-        num_cases=len(cases),
-        domains=sorted({case.domain for case in cases}),
-    )
+    return choose(measure(predictor, manifest, cases, watch, model_digest), config)
 
 
 def choose(development: Development, config: CalibrateConfig) -> Calibration:
-    """Choose a threshold for each label and reading, and freeze the burden groups.
+    """Choose thresholds and temperatures on one part of the patients, fit the interval on the other.
 
-    A label with too few cases gets no threshold of its own (it is read at 0.5), and with too few detectable volumes
-    there are no burden groups.
+    A label with too few cases gets no threshold of its own (it is read at 0.5) and no temperature; with too few
+    detectable volumes there are no burden groups. The groups are ranks among all development volumes.
 
     Raises:
         DataError: there are too few cases for every label (`TOO_FEW_CASES`).
     """
+    fitting, apart = divide(development, config)
     fits: dict[int, dict[str, ThresholdFit]] = {}
     burden: dict[str, BurdenCuts] = {}
-    for (label, reading), curves in development.curves.items():
-        fit = _fit(curves, config)
+    for (label, reading), curves in fitting.curves.items():
+        fit = _threshold(curves, config)
         if fit is None:
             continue
         fits.setdefault(label, {})[reading] = fit
         if label == calcium_label(development.label_names):
-            cuts = _burden(curves, fit, development.two_voxels_mm3)
+            cuts = _burden(development.curves[label, reading], fit, development.two_voxels_mm3)
             burden |= {} if cuts is None else {reading: cuts}
     if not fits:
         raise DataError(
@@ -184,21 +115,45 @@ def choose(development: Development, config: CalibrateConfig) -> Calibration:
             fix=f"annotate each label in at least {MIN_CASES} development cases, or keep the empty ones",
             code=TOO_FEW,
         )
-    return Calibration(fits=fits, burden=burden, num_cases=development.num_cases, domains=development.domains)
+    return Calibration(
+        fits=fits,
+        burden=burden,
+        num_cases=development.num_cases,
+        domains=development.domains,
+        temperatures=_temperatures(fitting, config) if config.fits_temperature else {},
+        intervals={} if apart is None else _intervals(apart, fits, config),
+        model_digest=development.model_digest,
+        data_digest=development.data_digest,
+    )
 
 
-def _curve(found: PredictedCase, plane: int, label: int, gate: float | None) -> tuple[np.ndarray, float, str]:
-    """Predicted volume at every threshold, reference volume, patient."""
-    stack = found.scan.stack
-    voxel_mm3 = slice_weights_mm(stack) * stack.pixel_mm2
-    is_counted = found.prediction.is_counted
-    may_count = is_counted if gate is None else is_counted & (found.scan.voxels_hu >= gate)
-    curve = volume_curve(found.prediction.probability[plane], voxel_mm3, may_count)
-    reference = (found.is_reference(label) & is_counted).sum(axis=(1, 2)) @ voxel_mm3
-    return curve, float(reference), found.case.patient_id
+def divide(development: Development, config: CalibrateConfig) -> tuple[Development, Development | None]:
+    """The part that chooses threshold and temperature, and the part that the interval is fitted on.
+
+    Patients are divided, never the series of one; within each group of slice thickness at random, so that both parts
+    hold every thickness. There is no second part, and the first is everything, where no label is calcium, where none
+    is wanted, or where a part would be smaller than `least_patients`.
+    """
+    apart = _patients_apart(development, config)
+    others = set(development.patients) - apart
+    if calcium_label(development.label_names) is None or min(len(apart), len(others)) < config.least_patients:
+        return development, None
+    return development.of_patients(others), development.of_patients(apart)
 
 
-def _fit(curves: Curves, config: CalibrateConfig) -> ThresholdFit | None:
+def _patients_apart(development: Development, config: CalibrateConfig) -> set[str]:
+    thickness = dict(zip(reversed(development.patients), reversed(development.thickness_mm), strict=True))
+    ordered: list[str] = []
+    for group in (*THICKNESS_GROUPS, ""):
+        names = sorted(patient for patient, mm in thickness.items() if thickness_group(mm) == group)
+        generator(config.seed, "interval part", group).shuffle(names)
+        ordered += names
+    # Every time that the running share passes a whole number, a patient is put aside.
+    passed = [math.floor(number * config.interval_share) for number in range(len(ordered) + 1)]
+    return {name for number, name in enumerate(ordered) if passed[number + 1] > passed[number]}
+
+
+def _threshold(curves: Curves, config: CalibrateConfig) -> ThresholdFit | None:
     """The threshold of one label in one reading; `None` with too few cases."""
     used = curves.without_empty() if config.drop_empty_cases else curves
     if len(used.patients) < MIN_CASES:
@@ -208,10 +163,44 @@ def _fit(curves: Curves, config: CalibrateConfig) -> ThresholdFit | None:
     )
 
 
+def _temperatures(fitting: Development, config: CalibrateConfig) -> dict[int, TemperatureFit]:
+    """The temperature of each label that has enough cases."""
+    found: dict[int, TemperatureFit] = {}
+    for label, logits in fitting.logits.items():
+        try:
+            found[label] = fit_temperature(
+                logits.histograms, logits.patients, logits.thickness_mm, config.resamples, config.seed
+            )
+        except DataError as error:
+            if error.code != TOO_FEW:
+                raise
+    return found
+
+
+def _intervals(
+    apart: Development, fits: dict[int, dict[str, ThresholdFit]], config: CalibrateConfig
+) -> dict[str, IntervalFit]:
+    """The interval on the volume of calcium in each reading, at the threshold that the other patients chose."""
+    label = calcium_label(apart.label_names)
+    found: dict[str, IntervalFit] = {}
+    for reading in readings_of(apart.label_names):
+        curves = None if label is None else apart.curves.get((label, reading))
+        fit = None if label is None else fits.get(label, {}).get(reading)
+        if curves is not None and fit is not None:
+            found[reading] = fit_interval(
+                _at(curves, fit), curves.reference_mm3, curves.patients, curves.thickness_mm, config.interval
+            )
+    return found
+
+
+def _at(curves: Curves, fit: ThresholdFit) -> np.ndarray:
+    """Volumes at the chosen threshold, which is one of the candidates."""
+    return curves.curves_mm3[:, int(np.argmin(np.abs(THRESHOLDS - fit.threshold)))]
+
+
 def _burden(curves: Curves, fit: ThresholdFit, two_voxels_mm3: float) -> BurdenCuts | None:
     """Frozen groups; `None` where too few development volumes are detectable."""
-    at = int(np.argmin(np.abs(THRESHOLDS - fit.threshold)))
-    false_mm3 = curves.curves_mm3[curves.reference_mm3 == 0, at]
+    false_mm3 = _at(curves, fit)[curves.reference_mm3 == 0]
     try:
         return deployed_cuts(curves.reference_mm3, false_mm3, two_voxels_mm3)
     except DataError as error:

@@ -89,11 +89,11 @@ def predict_cases(
             prediction=prediction,
             reference=reference,
             annotated=tuple(manifest.annotated(case)),
-            analytic_mm3=_analytic_mm3(manifest, case),
+            analytic_mm3=analytic_mm3(manifest, case),
         )
 
 
-def _analytic_mm3(manifest: Manifest, case: Case) -> float | None:
+def analytic_mm3(manifest: Manifest, case: Case) -> float | None:
     """The true volume of a phantom inside the region that the network is given."""
     if not case.truth:
         return None

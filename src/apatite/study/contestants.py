@@ -14,6 +14,8 @@ from apatite.core.errors import ConfigError
 from apatite.io.store import Prepared
 from apatite.segment.predict import open_predictor
 from apatite.study.cases import CasePredictor
+from apatite.study.label_maps import LabelMaps, is_label_maps
+from apatite.study.nnunet.results import NnunetPredictions, is_nnunet, read_results
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +70,29 @@ def open_model(folder: Path, name: str) -> Contestant:
     )
 
 
-OPENERS: Final[list[tuple[Callable[[Path], bool], Open]]] = []
+def open_nnunet(folder: Path, name: str) -> Contestant:
+    """A finished run of nnU-Net, or a folder of nnU-Net's own with its predictions (`study.nnunet.results`)."""
+    results = read_results(folder)
+    return Contestant(
+        name=name,
+        folder=folder,
+        predictor=NnunetPredictions(results),
+        calibration=results.calibration,
+        label_names=results.label_names,
+        digest=results.digest(),
+    )
+
+
+def open_label_maps(folder: Path, name: str) -> Contestant:
+    """A folder of label maps; what their values mean is known once they are put on some data (`LabelMaps.on`)."""
+    maps = LabelMaps(folder=folder)
+    return Contestant(name=name, folder=folder, predictor=maps, calibration=None, label_names={}, digest=maps.digest())
+
+
+OPENERS: Final[list[tuple[Callable[[Path], bool], Open]]] = [
+    (is_nnunet, open_nnunet),
+    (is_label_maps, open_label_maps),
+]
 """Kinds of folders besides model packages: how one is recognised, and how it is opened."""
 
 

@@ -32,10 +32,12 @@ from apatite.segment.config import FinetuneConfig
 from apatite.segment.finetune import Finetuned, finetune
 from apatite.segment.predict import Predictor, open_predictor
 from apatite.segment.recipes import demo as demo_finetuning
-from apatite.study.calibrate import CalibrateConfig, Development, choose, measure
+from apatite.study.calibrate import CalibrateConfig, choose, divide
+from apatite.study.development import Development, measure
 from apatite.study.evaluate import Evaluation, evaluate
-from apatite.study.judge import judge
+from apatite.study.judge import CALIBRATED, judge
 from apatite.study.outcomes import CaseOutcome
+from apatite.study.probability import ModelProbability, ProbabilityRecord
 from apatite.study.run import deployed_of, labelled_cases, log_look
 
 SCRATCH, PRETRAINED = "scratch", "pre-trained"
@@ -72,7 +74,7 @@ class DemoRun:
         prepared: The regions.
         encoder: The pre-training run.
         models: The fine-tuning runs by name.
-        development: What each model said of the development cases.
+        development: What each model said of the development cases that chose its threshold.
         calibrations: What was chosen from that.
         evaluation: Of all models on the test split.
         stages_s: Seconds of each stage.
@@ -131,7 +133,7 @@ def run_demo(out: Path, config: DemoConfig, watch: Watch = unwatched) -> DemoRun
         prepared=prepared,
         encoder=encoder,
         models=models,
-        development=development,
+        development={name: divide(found, config.calibrate)[0] for name, found in development.items()},
         calibrations=calibrations,
         evaluation=evaluation,
         stages_s=seconds,
@@ -158,7 +160,8 @@ def _prepare(out: Path, config: DemoConfig, watch: Watch) -> Prepared:
 
 def _measure(made: Finetuned, prepared: Prepared, watch: Watch) -> Development:
     cases = labelled_cases(prepared, "development")
-    return measure(open_predictor(made.package), prepared.manifest, cases, watch)
+    predictor = open_predictor(made.package)
+    return measure(predictor, prepared.manifest, cases, watch, predictor.digest)
 
 
 def _keep(package: Path, destination: Path, calibration: Calibration) -> None:
@@ -171,9 +174,14 @@ def _evaluate(
     """The one look at the test split."""
     outcomes: dict[str, list[CaseOutcome]] = {}
     deployed = {}
+    probability: dict[str, ModelProbability] = {}
+    names = prepared.manifest.label_names
     cases = labelled_cases(prepared, "test")
     for name, made in models.items():
         log_look(made.package, out, "test", name)
-        outcomes |= judge(name, open_predictor(made.package), calibrations[name], prepared.manifest, cases, watch)
+        record = ProbabilityRecord(calibration=calibrations[name], label_names=names)
+        predictor = open_predictor(made.package)
+        outcomes |= judge(name, predictor, calibrations[name], prepared.manifest, cases, watch, record.see)
+        probability[name + CALIBRATED] = record.findings(outcomes[name + CALIBRATED])
         deployed |= deployed_of(name, calibrations[name])
-    return evaluate(outcomes, label_names=prepared.manifest.label_names, deployed=deployed, watch=watch)
+    return evaluate(outcomes, label_names=names, deployed=deployed, probability=probability, watch=watch)

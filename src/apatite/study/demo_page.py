@@ -91,7 +91,7 @@ def _done(run: DemoRun) -> list[str]:
         "90 % of the patches hidden).",
         f"Two models were fine-tuned on the same {run.models[SCRATCH].cases} labelled series: one from scratch, "
         "one from that encoder.",
-        f"Thresholds and burden groups were chosen on {count['development']} development patients; "
+        f"Thresholds, temperatures, intervals and burden groups come from {count['development']} development patients; "
         f"the {count['test']} test patients were looked at once.",
     ]
     if "reconstruction" in row:

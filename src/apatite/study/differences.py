@@ -58,6 +58,41 @@ def paired_differences(of_models: Mapping[str, Sequence[CaseOutcome]], config: I
     ]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairedValues:
+    """A quantity in the cases in which both models have a value.
+
+    Attributes:
+        model: One value (or pair of values) per case.
+        baseline: The same cases.
+        patients: The patient of each.
+    """
+
+    model: Float[np.ndarray, "cases *columns"]
+    baseline: Float[np.ndarray, "cases *columns"]
+    patients: tuple[str, ...]
+
+
+def paired_values(
+    quantity: Quantity, model: Sequence[Sequence[CaseOutcome]], baseline: Sequence[Sequence[CaseOutcome]]
+) -> PairedValues:
+    """A quantity of two models, case by case.
+
+    Args:
+        quantity: Which.
+        model: The cases of each training run of the first model, mostly one; its value is the mean over the runs.
+        baseline: The same cases of the second, in any order.
+
+    Returns:
+        In the order of the baseline's first run. A case in which any run has no value is left out.
+    """
+    cases = quantity.chosen(baseline[0])
+    a, b = (np.mean([_values(quantity, run, cases) for run in runs], axis=0) for runs in (model, baseline))
+    is_known = _is_known(a) & _is_known(b)
+    patients = tuple(case.patient_id for case, known in zip(cases, is_known.tolist(), strict=True) if known)
+    return PairedValues(model=a[is_known], baseline=b[is_known], patients=patients)
+
+
 def _difference(
     quantity: Quantity,
     name: str,
@@ -66,12 +101,7 @@ def _difference(
     config: IntervalConfig,
 ) -> Difference:
     baseline, model = pair
-    by_case = {outcome.case_id: outcome for outcome in of_models[model]}
-    base_rows = quantity.chosen(of_models[baseline])
-    a = quantity.values([by_case[outcome.case_id] for outcome in base_rows])
-    b = quantity.values(base_rows)
-    is_known = _is_known(a) & _is_known(b)
-    patients = [outcome.patient_id for outcome, known in zip(base_rows, is_known.tolist(), strict=True) if known]
+    paired = paired_values(quantity, [of_models[model]], [of_models[baseline]])
     first = of_models[baseline][0]
     return Difference(
         quantity=name,
@@ -79,9 +109,16 @@ def _difference(
         hu_gate=first.hu_gate,
         model=model,
         baseline=baseline,
-        num_cases=len(patients),
-        estimate=difference(a[is_known], b[is_known], quantity.statistic, patients, config, quantity.unit),
+        num_cases=len(paired.patients),
+        estimate=difference(paired.model, paired.baseline, quantity.statistic, paired.patients, config, quantity.unit),
     )
+
+
+def _values(
+    quantity: Quantity, run: Sequence[CaseOutcome], cases: Sequence[CaseOutcome]
+) -> Float[np.ndarray, "cases *columns"]:
+    by_case = {outcome.case_id: outcome for outcome in run}
+    return quantity.values([by_case[case.case_id] for case in cases])
 
 
 def _is_known(values: Float[np.ndarray, "cases *columns"]) -> Bool[np.ndarray, "cases"]:

@@ -17,6 +17,7 @@ from apatite.core.watch import Watch, unwatched
 from apatite.study.differences import Difference, paired_differences
 from apatite.study.intervals import IntervalConfig, interval
 from apatite.study.outcomes import CaseOutcome
+from apatite.study.probability import ModelProbability
 from apatite.study.quantities import OVER_LABELS, QUANTITIES
 from apatite.study.strata import ALL, strata
 from apatite.study.summary import Summary, summarise
@@ -71,6 +72,7 @@ class Evaluation:
         summaries: Per model, label, gate and stratum.
         differences: Later model minus earlier model, in the order they were given.
         label_means: Only where there are several labels.
+        probability: By calibrated model: what its probabilities and intervals are worth.
     """
 
     outcomes: Mapping[str, tuple[CaseOutcome, ...]]
@@ -79,6 +81,7 @@ class Evaluation:
     summaries: tuple[Summary, ...]
     differences: tuple[Difference, ...]
     label_means: tuple[LabelMean, ...]
+    probability: Mapping[str, ModelProbability] = field(default_factory=dict)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -119,6 +122,7 @@ def evaluate(
     *,
     label_names: Mapping[int, str] | None = None,
     deployed: Mapping[str, Mapping[float | None, BurdenCuts]] | None = None,
+    probability: Mapping[str, ModelProbability] | None = None,
     watch: Watch = unwatched,
 ) -> Evaluation:
     """Evaluate one or more models on the same cases.
@@ -129,6 +133,7 @@ def evaluate(
         label_names: Label value → name; missing ones are called `label 3`.
         deployed: Model → HU gate → cut-points frozen on development in that reading; without them only the paper's
             definition is reported.
+        probability: Of the calibrated models, as `probability.ProbabilityRecord` found it on these cases.
         watch: Shows progress.
 
     Raises:
@@ -160,6 +165,7 @@ def evaluate(
         summaries=tuple(summaries),
         differences=tuple(differences),
         label_means=_label_means(rows, labels, config.intervals),
+        probability=dict(probability or {}),
     )
 
 

@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from apatite.calibrate.calibration import Calibration, thresholds_of
-from apatite.calibrate.readings import gate_of, readings_of
+from apatite.calibrate.readings import calcium_label, gate_of, readings_of
+from apatite.calibrate.soft_volume import soft_volume_mm3
 from apatite.core.watch import Watch, unwatched
 from apatite.io.manifest import Case, Manifest
 from apatite.segment.predict import decide
 from apatite.study.cases import CasePredictor, PredictedCase, predict_cases
 from apatite.study.outcomes import CaseOutcome, outcome
+from apatite.study.probability import is_summed
 
 CALIBRATED = " + calibrated"
 """What is added to a model's name where its own thresholds are used."""
@@ -40,7 +42,8 @@ def judge(  # noqa: PLR0913 - a model, its cases, and who looks on
         see: Is given every predicted case, for example to keep a picture of it.
 
     Returns:
-        Outcomes under `name` (threshold 0.5) and, with a calibration, under `name + calibrated`.
+        Outcomes under `name` (threshold 0.5) and, with a calibration, under `name + calibrated`; the latter have
+        soft volumes and, for calcium, intervals, as far as the calibration has a temperature and intervals.
     """
     titles = {name: None} | ({name + CALIBRATED: calibration} if calibration is not None else {})
     outcomes: dict[str, list[CaseOutcome]] = {title: [] for title in titles}
@@ -75,4 +78,28 @@ def _outcomes(
         for label in prediction.label_values
         if label in found.annotated
     ]
-    return [replace(row, hu_gate=readings_of(label_names)[reading]) for row in rows]
+    gate_hu = readings_of(label_names)[reading]
+    return [replace(_with_estimates(row, found, calibration, reading, label_names), hu_gate=gate_hu) for row in rows]
+
+
+def _with_estimates(
+    row: CaseOutcome,
+    found: PredictedCase,
+    calibration: Calibration | None,
+    reading: str,
+    label_names: Mapping[int, str],
+) -> CaseOutcome:
+    """The same row with its soft volume and its interval, where the calibration has them."""
+    if calibration is None:
+        return row
+    thickness_mm = found.case.slice_thickness_mm
+    if row.label in calibration.temperatures:
+        plane = found.prediction.label_values.index(row.label)
+        is_part = is_summed(found, plane, reading, label_names)
+        fit = calibration.temperatures[row.label]
+        soft = soft_volume_mm3(found.prediction.probability[plane], is_part, found.scan.stack, fit, thickness_mm)
+        row = replace(row, soft_mm3=soft)
+    if row.label == calcium_label(label_names) and reading in calibration.intervals:
+        interval = calibration.intervals[reading].interval(row.predicted_mm3, thickness_mm)
+        row = row if interval is None else replace(row, low_mm3=interval.low, high_mm3=interval.high)
+    return row

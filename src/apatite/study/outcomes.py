@@ -15,6 +15,7 @@ from apatite.core.scan import Scan
 from apatite.io.manifest import Case
 from apatite.metrics.lesion import count_lesions
 from apatite.metrics.overlap import Overlap, overlap
+from apatite.metrics.surface import TOLERANCE_MM, surface_dice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class CaseOutcome:
         kernel_class: `soft`, `bone` or empty.
         vendor: Of the scanner; empty where unknown.
         hu_gate: Predictions count only at or above this many HU; None where they are not gated.
-        surface_dice: Normalised surface distance; None where it was not measured or both sets are empty.
+        surface_dice: At a tolerance of 1 mm; None where it was not measured or both sets are empty.
         soft_mm3: Σ calibrated probability × voxel volume; None without a temperature.
         low_mm3: Lower end of the interval on the volume; None without one.
         high_mm3: Its upper end.
@@ -102,6 +103,7 @@ def outcome(  # noqa: PLR0913 - everything that is known of one case, the rest b
     case: Case,
     label: int,
     analytic_mm3: float | None = None,
+    tolerance_mm: float = TOLERANCE_MM,
 ) -> CaseOutcome:
     """Compare a probability on the original slices with the reference.
 
@@ -118,6 +120,7 @@ def outcome(  # noqa: PLR0913 - everything that is known of one case, the rest b
         case: Its entry in the manifest.
         label: Label value.
         analytic_mm3: True volume, of phantoms only.
+        tolerance_mm: Of the surface Dice; it has to be the same for every model that is compared.
 
     Raises:
         ValueError: an array does not fit the scan.
@@ -131,6 +134,7 @@ def outcome(  # noqa: PLR0913 - everything that is known of one case, the rest b
     is_true = is_reference & is_counted
     counts = overlap(is_predicted, is_true)
     lesions = count_lesions(is_predicted, is_true)
+    surfaces = surface_dice(is_predicted, is_true, scan.stack, tolerance_mm)
     return CaseOutcome(
         case_id=case.case_id,
         patient_id=case.patient_id,
@@ -150,6 +154,7 @@ def outcome(  # noqa: PLR0913 - everything that is known of one case, the rest b
         kernel_class=case.kernel_class,
         vendor=case.vendor,
         hu_gate=hu_gate,
+        surface_dice=None if math.isnan(surfaces) else surfaces,
     )
 
 

@@ -3,6 +3,9 @@
 Overlap is averaged over the cases whose reference marks something; cases without calcium are reported apart, by what
 was falsely found in them. A case in which nothing was predicted has no precision, and is left out of its mean.
 
+Lesions are 26-connected, and any overlap is a hit, counted on either side: (found + true) / (reference + predicted) is
+their F1, with found + true in the place of 2·TP.
+
 Source: Jin et al. 2025 (arXiv 2507.01744), Tables 2 and 3, for Dice, precision, recall and |ΔV|.
 """
 
@@ -14,18 +17,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from apatite.metrics.bootstrap import mean, median
+from apatite.metrics.bootstrap import mean, median, ratio_of_sums
 from apatite.study.outcomes import CaseOutcome
 
 Among = Literal["positive", "free", "all"]
+Better = Literal["higher", "lower", "near zero"]
 CaseValue = Callable[[CaseOutcome], float | tuple[float, float]]
 Statistic = Callable[[np.ndarray], float]
-
-
-def ratio_of_sums(rows: Float[np.ndarray, "cases 2"]) -> float:
-    """Sum of the first column over sum of the second; NaN where the second is zero."""
-    part, whole = rows.sum(axis=0)
-    return float(part / whole) if whole > 0 else math.nan
 
 
 def percentile_95(values: Float[np.ndarray, "cases"]) -> float:
@@ -43,6 +41,7 @@ class Quantity:
         among: Over cases whose reference is `positive`, `free` (empty), or over `all`.
         of_case: Value of one case (or numerator and denominator, for ratios that are pooled).
         statistic: From the cases' values to the number.
+        better: Which values are the better ones.
     """
 
     title: str
@@ -50,6 +49,7 @@ class Quantity:
     among: Among
     of_case: CaseValue
     statistic: Statistic = mean
+    better: Better = "higher"
 
     @property
     def heading(self) -> str:
@@ -71,12 +71,21 @@ def _to_analytic(outcome: CaseOutcome) -> float:
     return math.nan if outcome.analytic_mm3 is None else outcome.predicted_mm3 - outcome.analytic_mm3
 
 
+def _surface_dice(outcome: CaseOutcome) -> float:
+    return math.nan if outcome.surface_dice is None else outcome.surface_dice
+
+
 QUANTITIES: dict[str, Quantity] = {
     "dice": Quantity(title="Dice", unit="", among="positive", of_case=lambda o: o.overlap.dice),
     "precision": Quantity(title="precision", unit="", among="positive", of_case=lambda o: o.overlap.precision),
     "recall": Quantity(title="recall", unit="", among="positive", of_case=lambda o: o.overlap.recall),
+    "surface_dice": Quantity(title="surface Dice", unit="", among="positive", of_case=_surface_dice),
     "volume_error_mm3": Quantity(
-        title="|ΔV|", unit="mm³", among="positive", of_case=lambda o: abs(o.volume_difference_mm3)
+        title="|ΔV|",
+        unit="mm³",
+        among="positive",
+        of_case=lambda o: abs(o.volume_difference_mm3),
+        better="lower",
     ),
     "volume_error_median_mm3": Quantity(
         title="median |ΔV|",
@@ -84,13 +93,20 @@ QUANTITIES: dict[str, Quantity] = {
         among="positive",
         of_case=lambda o: abs(o.volume_difference_mm3),
         statistic=median,
+        better="lower",
     ),
-    "volume_bias_mm3": Quantity(title="ΔV", unit="mm³", among="positive", of_case=lambda o: o.volume_difference_mm3),
+    "volume_bias_mm3": Quantity(
+        title="ΔV", unit="mm³", among="positive", of_case=lambda o: o.volume_difference_mm3, better="near zero"
+    ),
     "volume_bias_to_analytic_mm3": Quantity(
-        title="ΔV to the analytic volume", unit="mm³", among="positive", of_case=_to_analytic
+        title="ΔV to the analytic volume", unit="mm³", among="positive", of_case=_to_analytic, better="near zero"
     ),
     "volume_error_all_mm3": Quantity(
-        title="|ΔV|, all cases", unit="mm³", among="all", of_case=lambda o: abs(o.volume_difference_mm3)
+        title="|ΔV|, all cases",
+        unit="mm³",
+        among="all",
+        of_case=lambda o: abs(o.volume_difference_mm3),
+        better="lower",
     ),
     "lesion_sensitivity": Quantity(
         title="lesion sensitivity",
@@ -106,19 +122,39 @@ QUANTITIES: dict[str, Quantity] = {
         of_case=lambda o: (o.lesions_true, o.lesions_predicted),
         statistic=ratio_of_sums,
     ),
-    "false_volume_mm3": Quantity(title="false volume", unit="mm³", among="free", of_case=lambda o: o.predicted_mm3),
+    "lesion_f1": Quantity(
+        title="lesion F1",
+        unit="",
+        among="all",
+        of_case=lambda o: (o.lesions_found + o.lesions_true, o.lesions_reference + o.lesions_predicted),
+        statistic=ratio_of_sums,
+    ),
+    "false_volume_mm3": Quantity(
+        title="false volume", unit="mm³", among="free", of_case=lambda o: o.predicted_mm3, better="lower"
+    ),
     "false_volume_p95_mm3": Quantity(
         title="false volume, 95th percentile",
         unit="mm³",
         among="free",
         of_case=lambda o: o.predicted_mm3,
         statistic=percentile_95,
+        better="lower",
     ),
     "specificity": Quantity(title="specificity", unit="", among="free", of_case=lambda o: float(o.predicted_mm3 == 0)),
 }
 """By name, as in `summary.json`. `volume` and Δ compare with the rule's annotation on the acquired slices."""
 
-PAIRED = ("dice", "precision", "recall", "volume_error_mm3", "volume_error_all_mm3", "lesion_sensitivity")
+PAIRED = (
+    "dice",
+    "precision",
+    "recall",
+    "surface_dice",
+    "volume_error_mm3",
+    "volume_error_all_mm3",
+    "lesion_sensitivity",
+    "lesion_precision",
+    "lesion_f1",
+)
 """Quantities whose difference between two models is given with its interval."""
 
 OVER_LABELS = ("dice", "precision", "recall", "volume_error_mm3")

@@ -1,7 +1,7 @@
 """Evaluate model packages on a labelled split and write what was found; every look is logged."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,9 @@ from apatite.study.contestants import contestant_names, open_contestant
 from apatite.study.evaluate import EvaluateConfig, Evaluation, evaluate
 from apatite.study.intervals import STANDARD, IntervalConfig
 from apatite.study.judge import CALIBRATED, judge
+from apatite.study.label_maps import LabelMaps
 from apatite.study.outcomes import CaseOutcome
+from apatite.study.probability import ModelProbability, ProbabilityRecord
 from apatite.study.tables import comparison_table, difference_table, labels_table
 from apatite.study.write import summary_json, write_evaluation
 
@@ -65,16 +67,23 @@ def evaluate_models(
     cases = labelled_cases(prepared, split)
     outcomes: dict[str, list[CaseOutcome]] = {}
     deployed: dict[str, dict[float | None, BurdenCuts]] = {}
+    probability: dict[str, ModelProbability] = {}
     digests: dict[str, str] = {}
     for path, name in zip(models, contestant_names(models), strict=True):
         found = open_contestant(path, name)
+        if isinstance(found.predictor, LabelMaps):
+            found = replace(found, predictor=found.predictor.on(prepared), label_names=prepared.manifest.label_names)
         found.refuse_other_labels(prepared)
         log_look(path, out, split, f"{name} {found.digest}")
-        outcomes |= judge(name, found.predictor, found.calibration, prepared.manifest, cases, watch)
+        record = ProbabilityRecord(calibration=found.calibration, label_names=prepared.manifest.label_names)
+        outcomes |= judge(name, found.predictor, found.calibration, prepared.manifest, cases, watch, record.see)
+        if found.calibration is not None:
+            probability[name + CALIBRATED] = record.findings(outcomes[name + CALIBRATED], intervals)
         deployed |= deployed_of(name, found.calibration)
         digests[name] = found.digest
     config = EvaluateConfig(intervals=intervals, burden_label=calcium_label(prepared.manifest.label_names))
-    evaluation = evaluate(outcomes, config, label_names=prepared.manifest.label_names, deployed=deployed, watch=watch)
+    names = prepared.manifest.label_names
+    evaluation = evaluate(outcomes, config, label_names=names, deployed=deployed, probability=probability, watch=watch)
     domains = sorted({case.domain for case in cases})
     report = write_evaluation(evaluation, out, provenance=_provenance(prepared, split, digests), domains=domains)
     return EvaluatedModels(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from apatite.report.html import Picture, Section
 from apatite.study.evaluate import Evaluation
 from apatite.study.figures import agreement_picture, burden_picture, comparison_picture, strata_picture
+from apatite.study.probability_sections import interval_section, probability_section
 from apatite.study.tables import (
     agreement_table,
     analytic_table,
@@ -33,6 +34,11 @@ def evaluation_sections(evaluation: Evaluation) -> list[Section]:
         sections.append(free_section(evaluation, label, f"{name}Cases without the label"))
         if label == evaluation.config.burden_label:
             sections.append(burden_section(evaluation, label, f"{name}Burden groups"))
+        parts = (
+            probability_section(evaluation, label, f"{name}Probability"),
+            interval_section(evaluation, label, f"{name}Interval on the volume"),
+        )
+        sections += [part for part in parts if part is not None]
         sections.append(strata_section(evaluation, label, f"{name}By slice thickness and kernel"))
     return sections
 

@@ -29,9 +29,7 @@ def comparison_table(evaluation: Evaluation, label: int, hu_gate: float | None) 
 def lesion_table(evaluation: Evaluation, label: int, hu_gate: float | None) -> Table:
     """Lesions found and volume error in other forms."""
     summaries = list(evaluation.of(label, hu_gate).values())
-    caption = (
-        "Lesions are 26-connected; any overlap is a hit; pooled over cases. " + gate_words(hu_gate).capitalize() + "."
-    )
+    caption = f"Lesions are 26-connected; any overlap is a hit; pooled over cases; {gate_words(hu_gate)}."
     return _quantity_table(summaries, LESION_COLUMNS, caption)
 
 

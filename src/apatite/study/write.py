@@ -6,11 +6,9 @@ working; everything else stands under `apatite`. Not-a-number is written as null
 Source: nnU-Net v2, `evaluate_predictions.py`, for the keys.
 """
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,9 @@ from apatite.report.html import render_report
 from apatite.report.numbers import Cell, estimate_json, json_number
 from apatite.study.evaluate import Evaluation
 from apatite.study.grouping import GroupAgreement
+from apatite.study.outcome_table import outcomes_csv
 from apatite.study.outcomes import CaseOutcome
+from apatite.study.probability_json import probability_json
 from apatite.study.sections import evaluation_sections
 from apatite.study.summary import Summary
 
@@ -65,21 +65,7 @@ def write_evaluation(
 
 def cases_csv(evaluation: Evaluation) -> str:
     """One line per model, case, label and HU gate; undefined ratios are empty."""
-    names = [field.name for field in fields(CaseOutcome)]
-    stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["model", *names, "dice", "precision", "recall"])
-    for model, outcomes in evaluation.outcomes.items():
-        for outcome in outcomes:
-            ratios = (outcome.overlap.dice, outcome.overlap.precision, outcome.overlap.recall)
-            table.writerow(
-                [
-                    model,
-                    *(getattr(outcome, name) for name in names),
-                    *("" if math.isnan(r) else f"{r:.6f}" for r in ratios),
-                ]
-            )
-    return stream.getvalue()
+    return outcomes_csv(evaluation.outcomes)
 
 
 def summary_json(evaluation: Evaluation, files: Files) -> dict[str, Any]:
@@ -103,6 +89,7 @@ def summary_json(evaluation: Evaluation, files: Files) -> dict[str, Any]:
                 {**asdict(mean), "estimates": {name: estimate_json(e) for name, e in mean.estimates.items()}}
                 for mean in evaluation.label_means
             ],
+            "probability": probability_json(evaluation),
         },
     }
 

@@ -60,7 +60,11 @@ class TokenDecoder(nn.Module):
 
     def forward(self, tokens: Rows) -> Rows:
         """Predict every patch from all tokens: `batch tokens (patch voxels x outputs)`."""
-        return self.head(self.transformer(self.narrow(tokens) + self.positions))
+        return self.head(self.features(tokens))
+
+    def features(self, tokens: Rows) -> Rows:
+        """What the head reads: `batch tokens dim`."""
+        return self.transformer(self.narrow(tokens) + self.positions)
 
 
 class FillingDecoder(nn.Module):

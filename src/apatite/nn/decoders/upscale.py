@@ -1,21 +1,22 @@
-"""The Upscale decoder: nearest neighbour and a convolution, doubled until each token is its patch again.
+"""The Upscale decoder: doubled until each token is its patch again.
 
-Each stage doubles the axes that are still coarser than a voxel, halves the width, and smooths with a 3×3×3
-convolution, instance norm and a leaky rectifier. Nearest neighbour followed by a convolution leaves no checkerboard.
+Each stage doubles the axes that are still coarser than a voxel, halves the width, and ends in an instance norm and a
+leaky rectifier. How it doubles is a choice: nearest neighbour and a 3×3×3 convolution, or a transposed convolution in
+its place, which never looks beyond its own patch.
 
 Source: after Jin et al. 2025 (arXiv 2507.01744), "Upscale"; widths are not published, so they are ours.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from einops import rearrange
 from torch import nn
-from torch.nn import functional as F
 
-from apatite.core.errors import ConfigError
-from apatite.core.types import Edges, Image, Tokens
+from apatite.nn.decoders.blocks import SLOPE, MapNorm
+from apatite.nn.decoders.decoder import Decoder, FeatureMap
 from apatite.nn.decoders.prior import start_rare
-from apatite.nn.vit import ViTConfig
+from apatite.nn.decoders.upsampling import UpsamplingName, doubling, doubling_plan, finer
+from apatite.nn.vit import Encoded, ViTConfig
 
 NARROWEST = 16
 
@@ -31,56 +32,38 @@ class UpscaleConfig:
     first_dim: int = 0
 
 
-class UpscaleDecoder(nn.Module):
+class UpscaleDecoder(Decoder):
     """From tokens to logits by repeated doubling.
 
     Args:
         encoder: Shape of the encoder whose tokens come in; its patch edges must be powers of two.
         config: Widths.
         labels: Logits per voxel.
+        upsampling: How to double.
 
     Raises:
         ConfigError: a patch edge is not a power of two.
     """
 
-    def __init__(self, encoder: ViTConfig, config: UpscaleConfig, labels: int) -> None:
-        super().__init__()
-        if any(edge & (edge - 1) for edge in encoder.patch):
-            raise ConfigError(
-                f"the Upscale decoder doubles, so patch edges {encoder.patch} must be powers of two",
-                fix="use 2, 4, 8 or 16",
-            )
-        self.tokens = encoder.tokens
+    def __init__(
+        self, encoder: ViTConfig, config: UpscaleConfig, labels: int, upsampling: UpsamplingName = "nearest"
+    ) -> None:
+        super().__init__(encoder)
         self.factors = doubling_plan(encoder.patch)
         width = config.first_dim or max(NARROWEST, encoder.dim // 2)
         self.stages = nn.ModuleList()
         incoming = encoder.dim
-        for _ in self.factors:
-            self.stages.append(
-                nn.Sequential(
-                    nn.Conv3d(incoming, width, 3, padding=1),
-                    nn.InstanceNorm3d(width, affine=True),
-                    nn.LeakyReLU(0.01),
-                )
-            )
+        for factor in self.factors:
+            double = doubling(upsampling, incoming, width, factor, bias=True)
+            self.stages.append(nn.Sequential(double, MapNorm(width), nn.LeakyReLU(SLOPE)))
             incoming, width = width, max(NARROWEST, width // 2)
         self.head = nn.Conv3d(incoming, labels, 1)
         start_rare(self.head)
 
-    def forward(self, tokens: Tokens) -> Image:
-        """Logits `batch labels depth height width`."""
-        depth, height, width = self.tokens
-        features = rearrange(tokens, "b (z y x) c -> b c z y x", z=depth, y=height, x=width)
+    def feature_maps(self, encoded: Encoded) -> Iterator[FeatureMap]:
+        """The tokens, then the map after each stage."""
+        features, stride = self.map_of(encoded.tokens), self.patch
+        yield FeatureMap(stride=stride, values=features)
         for factor, stage in zip(self.factors, self.stages, strict=True):
-            features = stage(F.interpolate(features, scale_factor=tuple(map(float, factor)), mode="nearest"))
-        return self.head(features)
-
-
-def doubling_plan(patch: Edges) -> list[Edges]:
-    """Per stage, the factor along depth, height, width; short axes double in the last stages.
-
-    >>> doubling_plan((2, 4, 4))
-    [(1, 2, 2), (2, 2, 2)]
-    """
-    stages = max(edge.bit_length() - 1 for edge in patch)
-    return [tuple(2 if stages - stage <= edge.bit_length() - 1 else 1 for edge in patch) for stage in range(stages)]  # type: ignore[misc]
+            features, stride = stage(features), finer(stride, factor)
+            yield FeatureMap(stride=stride, values=features)

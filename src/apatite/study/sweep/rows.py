@@ -1,0 +1,148 @@
+"""A row of a sweep: one training run, named by its axes, and the rows that have to be done before it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from apatite.study.sweep.record import Kind
+
+SCRATCH, EQUAL_TIME = "scratch", "scratch-equal-time"
+"""Beginnings without an encoder: with the recipe's steps, and with as many more as fit into the time that another row
+spent on pre-training."""
+ALL: Final = "all"
+"""Labels: every labelled case of the split."""
+VIT, NNUNET = "vit", "nnunet"
+AXES: Final = (
+    "arm",
+    "model",
+    "patch",
+    "decoder",
+    "upsampling",
+    "init",
+    "take",
+    "labels",
+    "draw",
+    "seed",
+    "reader",
+)
+"""Every axis, in the order of a row's name."""
+UPSAMPLED: Final = ("upscale", "sfpn", "unetr")
+"""Decoders that have a choice of upsampling."""
+
+Value = str | int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRow:
+    """One run.
+
+    Attributes:
+        name: Of its record and of its run folder.
+        kind: `pretrain`, `vit` or `nnunet`.
+        axes: By the names of `AXES`; None where one means nothing here. For pre-training, `init` is the method.
+        needs: Rows that have to be done before, in the order in which they are used.
+        minutes: Expected before anything was measured.
+        encoder: The pre-training row that it begins from; empty for none.
+        pretrain: Changes to the pre-training recipe.
+        finetune: Changes to the fine-tuning recipe.
+    """
+
+    name: str
+    kind: Kind
+    axes: Mapping[str, Value]
+    needs: tuple[str, ...] = ()
+    minutes: float
+    encoder: str = ""
+    pretrain: tuple[str, ...] = ()
+    finetune: tuple[str, ...] = ()
+
+    @property
+    def reader(self) -> str:
+        """Whose labels it learns from; those of any reader for pre-training, which sees none."""
+        return str(self.axes["reader"] or "")
+
+    @property
+    def label_count(self) -> int:
+        """Labelled cases that it asks for; 0 for all there are, or none."""
+        labels = self.axes["labels"]
+        return labels if isinstance(labels, int) else 0
+
+    @property
+    def cost_key(self) -> tuple[Value, ...]:
+        """Rows with one key take about the same time."""
+        return (self.kind, *(self.axes[name] for name in ("model", "patch", "decoder", "upsampling")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One combination of axes, before it is known what of it matters.
+
+    Attributes:
+        values: By the names of `AXES`.
+        tag: Of the block, where that changes a recipe; empty otherwise.
+    """
+
+    values: Mapping[str, Value] = field(default_factory=dict)
+    tag: str = ""
+
+    @property
+    def axes(self) -> dict[str, Value]:
+        """All axes, with None for those that make no difference, so that equal runs are one row."""
+        axes = {name: self.values[name] for name in AXES}
+        if axes["labels"] == ALL:
+            axes["draw"] = 0
+        if axes["arm"] == NNUNET:
+            return axes | dict.fromkeys(("model", "patch", "decoder", "upsampling", "init", "take"))
+        if axes["decoder"] not in UPSAMPLED:
+            axes["upsampling"] = None
+        if axes["init"] in (SCRATCH, EQUAL_TIME):
+            axes["take"] = None
+        return axes
+
+    def named(self, **changes: Value) -> str:
+        """The name of the row at this point, perhaps with some axes changed: `vit-xs-p4-mae-scratch-n20-d1-s0`."""
+        axes = Point(values=dict(self.values) | changes).axes
+        labels = str(axes["labels"]) if axes["labels"] == ALL else f"{axes['labels']}-d{axes['draw']}"
+        parts = [
+            axes["arm"],
+            _short(axes["model"]),
+            None if axes["patch"] is None else f"p{axes['patch']}",
+            axes["decoder"],
+            axes["upsampling"],
+            axes["init"],
+            axes["take"] if axes["take"] != "encoder" else None,
+            f"n{labels}",
+            f"s{axes['seed']}",
+            axes["reader"],
+            self.tag,
+        ]
+        return "-".join(str(part) for part in parts if part)
+
+    def encoder_name(self, method: str) -> str:
+        """The name of the pre-training row that a row at this point begins from."""
+        parts = [
+            "pretrain",
+            method,
+            _short(self.values["model"]),
+            f"p{self.values['patch']}",
+            f"s{self.values['seed']}",
+        ]
+        return "-".join([*map(str, parts), *([self.tag] if self.tag else [])])
+
+
+def _short(model: Value) -> str | None:
+    return None if model is None else str(model).removeprefix("vitiac-")
+
+
+def patch_text(edges: int | tuple[int, int, int]) -> int | str:
+    """A patch as an axis has it: the edge of a cube, or `2x4x4`."""
+    if isinstance(edges, int):
+        return edges
+    return edges[0] if len(set(edges)) == 1 else "x".join(map(str, edges))
+
+
+def patch_edges(value: Value) -> tuple[int, int, int]:
+    """Edges along depth, height and width of what `patch_text` wrote."""
+    edges = [int(part) for part in str(value).split("x")]
+    depth, height, width = edges * 3 if len(edges) == 1 else edges
+    return depth, height, width
