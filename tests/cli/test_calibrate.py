@@ -23,7 +23,7 @@ def test_only_development_cases_are_opened(tuned, head_study, tmp_path, monkeypa
     assert "7 development cases (phantom)" in shown.out
     assert "label 1: temperature" in shown.out
     assert "on the 7 cases it was fitted on" in shown.out
-    assert "no interval on the volume: each part of the patients needs 9" in shown.out
+    assert "no interval on the volume: 9 patients of one group of slice thickness are needed" in shown.out
     development = read_manifest(head_study.manifest).of_split("development")
     assert len(development) == 7
     assert sorted(opened) == sorted(case.case_id for case in development)

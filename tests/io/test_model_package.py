@@ -11,7 +11,7 @@ from safetensors.numpy import save
 
 from apatite.core.errors import DataError, ModelError
 from apatite.io.model_card import ModelCard
-from apatite.io.model_package import copy_calibrated, read_package, read_summary, write_package
+from apatite.io.model_package import copy_calibrated, copy_validated, read_package, read_summary, write_package
 
 WEIGHTS = {"a.weight": np.arange(30, dtype=np.float32).reshape(2, 3, 5), "a.count": np.array(4, dtype=np.int64)}
 
@@ -139,3 +139,22 @@ def test_calibration_makes_a_copy_and_keeps_the_original(folder: Path) -> None:
     assert (copied / "weights.safetensors").read_bytes() == before["weights.safetensors"]
     with pytest.raises(DataError, match="exists already"):
         copy_calibrated(folder, copied, {"threshold": 0.1}, ["real"])
+
+
+def test_cut_points_that_stay_keep_the_domain_on_which_they_were_frozen(folder: Path) -> None:
+    cuts = {"cuts_mm3": [10.0, 50.0, 200.0]}
+    first, second, third = (folder.parent / name for name in ("first", "second", "third"))
+    copy_calibrated(folder, first, {"threshold": 0.3}, ["phantom"], burden=cuts)
+    copy_calibrated(first, second, {"threshold": 0.4}, ["real"])
+    copy_calibrated(second, third, {"threshold": 0.5}, ["real"], burden={"cuts_mm3": [1.0, 5.0, 20.0]})
+    domains = [read_package(path).card.domains for path in (first, second, third)]
+    assert [d["reference"] for d in domains] == [["phantom"], ["phantom"], ["real"]]
+    assert [d["calibration"] for d in domains] == [["phantom"], ["real"], ["real"]]
+
+
+def test_another_calibration_voids_the_validated_range(folder: Path) -> None:
+    validated, calibrated = folder.parent / "validated", folder.parent / "calibrated"
+    copy_validated(folder, validated, {"ranges": {}})
+    copy_calibrated(validated, calibrated, {"threshold": 0.3}, ["phantom"])
+    assert read_package(validated).card.validated == {"ranges": {}}
+    assert read_package(calibrated).card.validated is None

@@ -3,12 +3,14 @@
 import json
 import math
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
 
 from apatite.calcium.burden import BurdenCuts
 from apatite.calibrate.calibration import Calibration, calibration_of
+from apatite.calibrate.logit_histogram import Scale
 from apatite.calibrate.threshold import ThresholdFit
 from apatite.core.errors import DataError
 from apatite.core.volume import Estimate
@@ -260,3 +262,20 @@ def test_organs_have_no_interval_and_their_own_verdicts(body_study):
     evaluation = evaluated(replace(found, label_names=manifest.label_names))
     assert {found.deployed_reading(label) for label in evaluation.labels} == {"ungated"}
     assert math.isfinite(verdict_of(found, evaluation, 5).gain.value)
+
+
+def test_probabilities_are_judged_with_temperature_and_offset(site, monkeypatch):
+    """What is fitted without a patient is what is applied to him, both numbers of it."""
+    module, seen = import_module("apatite.study.recalibrate"), []
+    original = module.reliability
+
+    def spy(histograms, patients, scales, config):
+        seen.append(list(scales))
+        return original(histograms, patients, scales, config)
+
+    monkeypatch.setattr(module, "reliability", spy)
+    manifest, cases = site
+    recalibrate(SeesHu(), None, manifest, cases, QUICK, model_digest="a" * 64)
+    before, after = seen
+    assert all(scale == Scale(1.0) for scale in before)
+    assert all(scale.offset != 0 and scale.temperature != 1 for scale in after)

@@ -1,7 +1,7 @@
 """An interval on the volume that holds at a promised rate: split conformal prediction, apart by slice thickness.
 
-On cases that took no part in fitting anything else, the distance between predicted and annotated volume is measured on
-a scale (√V or ln(V + 1), see `scale`). The ⌈(n + 1)(1 − α)⌉-th smallest of n such distances, laid around a new
+On cases that chose neither threshold nor temperature, the distance between predicted and annotated volume is measured
+on a scale (√V or ln(V + 1), see `scale`). The ⌈(n + 1)(1 − α)⌉-th smallest of n such distances, laid around a new
 prediction, covers its annotated volume with a probability of at least 1 − α, whatever the model and whatever its errors
 look like; the one assumption is that new patients come as the n did.
 

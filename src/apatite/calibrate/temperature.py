@@ -153,7 +153,9 @@ def fit_temperature(  # noqa: PLR0913 - the cases, and how; the rest by name
     thickness = [thickness_mm[row] for row in pooled.rows.tolist()]
     seen_mm = _seen(thickness)
     log_thickness = np.array([_log_thickness(mm, seen_mm) for mm in thickness])
-    bounds = Bounds(has_slope=_may_depend(thickness) and math.isfinite(prior_patients), has_offset=has_offset)
+    bounds = Bounds(
+        has_slope=_may_depend(thickness, pooled.patients) and math.isfinite(prior_patients), has_offset=has_offset
+    )
     best = most_likely(pooled, log_thickness, prior_patients, bounds)
     low, high = spread(pooled, log_thickness, best, bounds, resamples, seed) if resamples else (best[0], best[0])
     scales = [Scale(math.exp(best[0] + best[1] * x), best[2]) for x in log_thickness.tolist()]
@@ -177,11 +179,11 @@ def fit_temperature(  # noqa: PLR0913 - the cases, and how; the rest by name
 
 
 def _require_enough(pooled: PooledLogits) -> None:
-    if len(pooled.patients) < MIN_CASES or not pooled.weight[:, 1].any():
+    if pooled.num_patients < MIN_CASES or not pooled.weight[:, 1].any():
         raise DataError(
-            f"a temperature needs at least {MIN_CASES} development cases and something marked in them, "
-            f"got {len(pooled.patients)}",
-            fix="annotate more development cases",
+            f"a temperature needs at least {MIN_CASES} development patients and something marked in them, "
+            f"got {pooled.num_patients}",
+            fix="annotate more development patients",
             code="TOO_FEW_CASES",
         )
 
@@ -203,6 +205,9 @@ def _inside(temperature: float) -> float:
     return min(max(temperature, TEMPERATURES[0]), TEMPERATURES[1])
 
 
-def _may_depend(thickness_mm: Sequence[float | None]) -> bool:
-    names = [thickness_group(mm) for mm in thickness_mm]
-    return sum(names.count(name) >= MIN_CASES for name in set(names) - {""}) >= 2
+def _may_depend(thickness_mm: Sequence[float | None], patients: Sequence[str]) -> bool:
+    """Whether two groups of thickness have enough patients each."""
+    of_group: dict[str, set[str]] = {}
+    for mm, patient in zip(thickness_mm, patients, strict=True):
+        of_group.setdefault(thickness_group(mm), set()).add(patient)
+    return sum(name != "" and len(found) >= MIN_CASES for name, found in of_group.items()) >= 2

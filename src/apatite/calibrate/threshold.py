@@ -22,7 +22,7 @@ from apatite.metrics.bootstrap import draw_patients, rows_by_patient
 Objective = Literal["mae", "bias0", "log_mae"]
 
 MIN_CASES = 5
-"""Fewer development cases say nothing about a threshold."""
+"""Fewer development patients say nothing about a threshold, however many series they have."""
 
 
 def _logit_spaced(count: int, edge: float) -> Float64[np.ndarray, "thresholds"]:
@@ -140,7 +140,7 @@ def fit_threshold(
 
     Raises:
         ConfigError: an unknown objective.
-        DataError: fewer than five cases (`TOO_FEW_CASES`) or a volume that is not finite (`NONFINITE`).
+        DataError: fewer than five patients (`TOO_FEW_CASES`) or a volume that is not finite (`NONFINITE`).
         ValueError: lengths that do not fit.
     """
     _check_fit(curves_mm3, reference_mm3, patients, objective)
@@ -185,10 +185,10 @@ def _check_fit(curves_mm3: np.ndarray, reference_mm3: np.ndarray, patients: Sequ
         raise ValueError(
             f"curves {curves_mm3.shape} do not fit {len(reference_mm3)} references and {len(patients)} patients"
         )
-    if len(reference_mm3) < MIN_CASES:
+    if len(set(patients)) < MIN_CASES:
         raise DataError(
-            f"a threshold needs at least {MIN_CASES} development cases, got {len(reference_mm3)}",
-            fix="annotate more development cases, or keep the calcium-free ones",
+            f"a threshold needs at least {MIN_CASES} development patients, got {len(set(patients))}",
+            fix="annotate more development patients, or keep the calcium-free ones",
             code="TOO_FEW_CASES",
         )
     if not (np.isfinite(curves_mm3).all() and np.isfinite(reference_mm3).all()):

@@ -105,6 +105,6 @@ def _intervals(found: "Calibration", names: dict[int, str], config: "CalibrateCo
         yield from (f"interval, {reading}: {line}" for line in fit.sentences())
     if "calcium" in names.values() and not found.intervals and config.interval_share > 0:
         yield (
-            f"no interval on the volume: each part of the patients needs {config.least_patients}; "
-            "all of them chose the threshold"
+            f"no interval on the volume: {config.least_patients} patients of one group of slice thickness are needed "
+            "for it, beside those that choose the threshold; all of them chose the threshold"
         )

@@ -172,10 +172,14 @@ def copy_calibrated(
         DataError: the destination exists.
     """
     package = read_package(folder)
+    before = package.card.domains
+    is_kept = burden is None or dict(burden) == package.card.burden
+    # Of cut-points that stay, what they were frozen on: cards of earlier versions say it under `calibration` only.
+    frozen_on = (before["reference"] or before["calibration"]) if package.card.burden else before["reference"]
     card = replace(
         package.card,
         calibration=dict(calibration),
-        domains={**package.card.domains, "calibration": list(domains)},
+        domains={**before, "calibration": list(domains), "reference": list(frozen_on if is_kept else domains)},
         burden=package.card.burden if burden is None else dict(burden),
         validated=None,
     )

@@ -5,13 +5,14 @@ the original pixels, averaged over the thickness of each slice; there the thresh
 distances between slices make a volume of it. Left and right come from the template, never from halves of an array.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from apatite.calcium.measure import volume_mm3
 from apatite.calcium.measurement import Measurement, measure
-from apatite.calcium.rule import RULES, count_calcium
+from apatite.calcium.rule import CALCIUM_HU, RULES, count_calcium
 from apatite.calibrate.bounds import NOTHING, Bounds, bounds_of
 from apatite.calibrate.calibration import calibration_of, thresholds_of
 from apatite.calibrate.readings import GATED, calcium_label
@@ -158,7 +159,10 @@ class Quantifier:
         is_marked = probability >= threshold
         label = sides(count_calcium(scan, is_marked, RULES["paper"]), scan.stack, found.pose)
         measurement = measure(scan, is_marked, label, kvp=about.kvp)
-        bounds = self._bounds(measurement.total.volume_mm3, covered, about)
+        # As calibrated: at least 130 HU, but with the lone voxels that the rule drops.
+        read_mm3 = volume_mm3(is_marked & (scan.voxels_hu >= CALCIUM_HU), scan.stack)
+        bounds = self._bounds(read_mm3, covered, about)
+        bounds = replace(bounds, groups=()) if banner else bounds
         return Quantity(
             measurement=measurement,
             label=label,
@@ -166,7 +170,7 @@ class Quantifier:
             localisation=found,
             coverage=covered,
             threshold=threshold,
-            is_calibrated=self.calibration is not None,
+            is_calibrated=self.calibration is not None and GATED in self.calibration.fits.get(self.label, {}),
             burden_group=None if banner else self._burden_group(measurement.total.volume_mm3, covered),
             bounds=bounds,
             flags=(
@@ -213,7 +217,7 @@ class Quantifier:
             "MOTION": motion(scan, pose, box).is_moved,
             "KERNEL_DOUBT": kernel.contradicts(about.kernel_class),
             OUT_OF_VALIDATED_RANGE: outside_validated(
-                self.predictor.card, thickness_mm=about.thickness_mm, noise_hu=kernel.noise_hu
+                self.predictor.card, thickness_mm=float(scan.stack.thickness_mm.max()), noise_hu=kernel.noise_hu
             ),
         }
         return tuple(code for code, is_so in found.items() if is_so)

@@ -182,7 +182,7 @@ def _case_flags(model: _Model, case: Case, scan: Scan) -> tuple[str, ...]:
     """What is doubtful about a case, whatever was found in it."""
     found = {
         NO_DOMAIN_OVERLAP: not model.knows(case.domain),
-        OUT_OF_VALIDATED_RANGE: outside_validated(model.card, thickness_mm=thickness_of(case, scan.stack)),
+        OUT_OF_VALIDATED_RANGE: outside_validated(model.card, thickness_mm=float(scan.stack.thickness_mm.max())),
     }
     return tuple(code for code, is_so in found.items() if is_so)
 
@@ -217,7 +217,7 @@ def _row(model: _Model, case: Case, value: int, threshold: float, volume: float)
         "burden_group": "" if cuts is None or not is_calcium else cuts.assign(volume),
         "threshold": round(threshold, 4),
         "reading": model.reading,
-        "calibrated": model.calibration is not None,
+        "calibrated": model.calibration is not None and model.reading in model.calibration.fits.get(value, {}),
         "model_digest": model.digest[:16],
     }
 

@@ -132,13 +132,24 @@ def divide(development: Development, config: CalibrateConfig) -> tuple[Developme
 
     Patients are divided, never the series of one; within each group of slice thickness at random, so that both parts
     hold every thickness. There is no second part, and the first is everything, where no label is calcium, where none
-    is wanted, or where a part would be smaller than `least_patients`.
+    is wanted, or where it would give no interval: fewer than `least_patients` remain to choose the threshold, or no
+    group of thickness has as many put aside.
     """
     apart = _patients_apart(development, config)
     others = set(development.patients) - apart
-    if calcium_label(development.label_names) is None or min(len(apart), len(others)) < config.least_patients:
+    largest = _largest_group(development.of_patients(apart), config)
+    if calcium_label(development.label_names) is None or min(largest, len(others)) < config.least_patients:
         return development, None
     return development.of_patients(others), development.of_patients(apart)
+
+
+def _largest_group(apart: Development, config: CalibrateConfig) -> int:
+    """Patients of the thickness group that has most; all of them where groups may be joined."""
+    if config.interval.merge != "none":
+        return len(set(apart.patients))
+    names = [thickness_group(mm) for mm in apart.thickness_mm]
+    groups = [{p for p, at in zip(apart.patients, names, strict=True) if at == name} for name in THICKNESS_GROUPS]
+    return max(map(len, groups))
 
 
 def _patients_apart(development: Development, config: CalibrateConfig) -> set[str]:
@@ -156,7 +167,7 @@ def _patients_apart(development: Development, config: CalibrateConfig) -> set[st
 def _threshold(curves: Curves, config: CalibrateConfig) -> ThresholdFit | None:
     """The threshold of one label in one reading; `None` with too few cases."""
     used = curves.without_empty() if config.drop_empty_cases else curves
-    if len(used.patients) < MIN_CASES:
+    if len(set(used.patients)) < MIN_CASES:
         return None
     return fit_threshold(
         used.curves_mm3, used.reference_mm3, used.patients, config.objective, config.resamples, config.seed

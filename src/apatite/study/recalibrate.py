@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from apatite.calibrate.calibration import Calibration
+from apatite.calibrate.logit_histogram import Scale
 from apatite.calibrate.readings import GATED, UNGATED, calcium_label
 from apatite.calibrate.reliability import Reliability, ScoreConfig, reliability
 from apatite.core.errors import DataError
@@ -199,10 +200,10 @@ def _reliability(
     found: dict[int, tuple[Reliability, Reliability]] = {}
     for label, logits in development.logits.items():
         of_patient = {patient: fit.calibration for patient, fit in fold_fits.items()}
-        fitted = [_temperature(of_patient[p], label, mm) for p, mm in _who(logits)]
+        fitted = [_scale(of_patient[p], label, mm) for p, mm in _who(logits)]
         if None in fitted or not any(histogram.num_voxels for histogram in logits.histograms):
             continue
-        before = [_temperature(old, label, mm) or 1.0 for _, mm in _who(logits)]
+        before = [_scale(old, label, mm) or Scale(1.0) for _, mm in _who(logits)]
         found[label] = (
             reliability(logits.histograms, logits.patients, before, settings),
             reliability(logits.histograms, logits.patients, [t for t in fitted if t is not None], settings),
@@ -214,6 +215,7 @@ def _who(logits: LabelLogits) -> list[tuple[str, float | None]]:
     return list(zip(logits.patients, logits.thickness_mm, strict=True))
 
 
-def _temperature(calibration: Calibration | None, label: int, thickness_mm: float | None) -> float | None:
+def _scale(calibration: Calibration | None, label: int, thickness_mm: float | None) -> Scale | None:
+    """Temperature and offset of a label; `None` where it has none."""
     fit = None if calibration is None else calibration.temperatures.get(label)
-    return None if fit is None else fit.at(thickness_mm)
+    return None if fit is None else fit.scale(thickness_mm)

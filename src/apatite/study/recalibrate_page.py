@@ -80,7 +80,10 @@ def fitted_words(recalibration: Recalibration) -> list[str]:
         )
         if label in calibration.temperatures:
             fit = calibration.temperatures[label]
-            words.append(f"{names[label]}: temperature {fit.temperature:.3f} [{fit.low:.3f}; {fit.high:.3f}]")
+            words.append(
+                f"{names[label]}: temperature {fit.temperature:.3f} [{fit.low:.3f}; {fit.high:.3f}], "
+                f"offset {fit.offset:.3f}"
+            )
     for reading, fit in calibration.intervals.items():
         words += [f"interval, {reading}: {sentence}" for sentence in fit.sentences()]
     if calcium_label(names) is not None and not calibration.intervals:
@@ -99,8 +102,9 @@ def _interval_section(recalibration: Recalibration, evaluation: Evaluation, labe
         columns=("intervals", "slices", "cases", "without", "coverage", "mean width (mm³)"),
         rows=rows,
         caption="Share of the cases whose annotated volume lies in its interval, with the exact binomial 95 % "
-        f"interval; {promised:.0%} is promised. Intervals of the recalibrated model were fitted without the case's "
-        "patient; on the site that they come from they cover as promised almost by construction.",
+        f"interval; {promised:.0%} is promised. Where a patient has several cases, the binomial interval takes them "
+        "for independent. Intervals of the recalibrated model were fitted without the case's patient; on the site "
+        "that they come from they cover as promised almost by construction.",
     )
     is_old = any(row[0] == BEFORE for row in rows)
     text = "How often the old intervals hold on this site is the first thing to look at."

@@ -79,6 +79,15 @@ def test_margins_are_judged_in_the_direction_that_is_worse(make_outcome: Make) -
         assert good.p_equivalent > 0.05
 
 
+def test_a_handful_of_patients_passes_no_margin(make_outcome: Make) -> None:
+    config = replace(QUICK, margins={"dice": 0.5})
+    verdicts = []
+    for count in (4, 5):
+        old, new = (cohort(make_outcome, lambda n, by=by: 15 + by * (n % 2))[:count] for by in (0, 1))
+        verdicts.append(of(compare({"old": old, "new": new}, config), "dice").margin.verdict)
+    assert verdicts == ["undecided", "equivalent"]
+
+
 def test_the_family_is_all_tests_of_a_reading(make_outcome: Make) -> None:
     rows = {
         name: cohort(make_outcome, lambda n, up=up: 10 + up * (n % 4)) for name, up in (("a", 0), ("b", 1), ("c", 2))

@@ -88,6 +88,12 @@ def test_patches_too_coarse_for_the_claim(sweep: Any):
         assert all(part.word == "holds" for part in finding.parts.values())
 
 
+def test_a_single_finer_patch_does_not_open_the_claim(sweep: Any):
+    add_patches(sweep, AS_CLAIMED)
+    sweep.add(0.8, decoder="mae", patch=2, cases=6)
+    assert {found(sweep.results(), key).word for key in ("patch size", "UNETR", "MAE decoder")} == {"not decidable"}
+
+
 def test_one_decoder_against_the_claim_is_enough(sweep: Any):
     sweep.tier = "paper"
     add_patches(sweep, {**AS_CLAIMED, "sfpn": (0.50, 0.60, 0.40), "mae": (0.70, 0.60, 0.50)})

@@ -121,10 +121,11 @@ def test_a_sure_but_tiny_gain_does_not_hold(sweep: Any):
     assert verdict(sweep, margin=0.05).word == "does not hold"
 
 
-def test_one_patient_gives_no_interval(sweep: Any):
+@pytest.mark.parametrize("cases", [1, 4])
+def test_a_handful_of_patients_decides_nothing(sweep: Any, cases: int):
     for seed in range(3):
-        sweep.add(0.6, seed=seed, cases=1)
-        sweep.add(0.5, seed=seed, init="scratch", cases=1)
+        sweep.add(sweep.noisy(0.6, 1, seed, spread=0.01), seed=seed, cases=cases)
+        sweep.add(sweep.noisy(0.5, 2, seed, spread=0.01), seed=seed, init="scratch", cases=cases)
     found = verdict(sweep)
     assert (found.word, found.reason) == ("not decidable", "too few patients for an interval")
 
@@ -136,6 +137,18 @@ def test_one_patient_gives_no_interval(sweep: Any):
 def test_alike_is_a_matter_of_the_margin(sweep: Any, level: float, spread: float, word: Word):
     add(sweep, (level,) * 3, spread=spread)
     assert verdict(sweep, rule="alike", margin=0.02).word == word
+
+
+def test_seeds_that_cancel_are_not_alike(sweep: Any):
+    add(sweep, (0.58, 0.42, 0.50), spread=0.0)
+    found = verdict(sweep, rule="alike", margin=0.02)
+    assert (found.word, found.reason) == ("not decidable", "a seed lies beyond ± 0.02")
+
+
+def test_a_gain_in_one_seed_is_not_the_absence_of_a_gain(sweep: Any):
+    add(sweep, (0.60, 0.40, 0.50), spread=0.0)
+    found = verdict(sweep, margin=0.02)
+    assert (found.word, found.reason) == ("not decidable", "a seed lies above 0.02")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ Source: ICH E9 and CONSORT's extension for non-inferiority: judged by the two-si
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +22,8 @@ from apatite.study.outcomes import CaseOutcome
 from apatite.study.quantities import QUANTITIES, Quantity
 
 Verdict = Literal["equivalent", "non-inferior", "inferior", "undecided"]
+MIN_PATIENTS: Final = 5
+"""Of fewer, the interval is far too narrow for a verdict."""
 Runs = Sequence[Sequence[CaseOutcome]]
 """The cases of each training of one model, all of one label and one HU gate."""
 
@@ -143,12 +145,20 @@ def judge_margin(
     sign = -1.0 if quantity.better == "lower" else 1.0
     tests = one_sided(sign * differences, margin)
     worst, best = sorted((sign * estimate.low, sign * estimate.high))
-    verdict: Verdict = "undecided"
+    is_enough = len(differences) >= MIN_PATIENTS
+    return Margin(
+        margin=margin,
+        p_non_inferior=tests.p_above,
+        p_equivalent=tests.p_equivalent,
+        verdict=_verdict(worst, best, margin) if is_enough else "undecided",
+    )
+
+
+def _verdict(worst: float, best: float, margin: float) -> Verdict:
+    """From the ends of the interval, turned so that larger is better."""
     if worst > -margin:
-        verdict = "equivalent" if best < margin else "non-inferior"
-    elif best < -margin:
-        verdict = "inferior"
-    return Margin(margin=margin, p_non_inferior=tests.p_above, p_equivalent=tests.p_equivalent, verdict=verdict)
+        return "equivalent" if best < margin else "non-inferior"
+    return "inferior" if best < -margin else "undecided"
 
 
 def _per_patient(quantity: Quantity, paired: PairedValues) -> Float[np.ndarray, "patients"]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from apatite.study.paper.arms import PATCHES
 from apatite.study.paper.published import PATCH_MM
 from apatite.study.paper.results import Results
 from apatite.study.paper.verdict import Part, Rule, Verdict, Word, all_of, judge, some
@@ -72,8 +73,7 @@ def find(results: Results, claim: Claim) -> Finding:
 
 def _too_coarse(results: Results) -> str:
     """Why a study cannot speak of the paper's patches; empty where it can."""
-    smallest = results.reference.get("patch")
-    rows = [r for r in results.records if r.patch_mm is not None and r.axes.get("patch") == smallest]
+    rows = [r for r in results.records if r.patch_mm is not None and r.axes.get("patch") == PATCHES[0]]
     if not rows or rows[0].patch_mm is None:
         return ""
     edges = rows[0].patch_mm

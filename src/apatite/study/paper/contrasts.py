@@ -59,12 +59,14 @@ class Contrast:
         estimate: Runs averaged, with its interval over patients.
         by_run: The same of each run alone.
         num_cases: Cases that take part.
+        num_patients: Their patients; with a subset, those of the side that has fewer.
         records: The rows it was computed from.
     """
 
     estimate: Estimate
     by_run: Mapping[Run, float]
     num_cases: int
+    num_patients: int
     records: tuple[Record, ...]
 
 
@@ -146,6 +148,7 @@ def contrast(
         estimate=value,
         by_run={run: float(statistic(joined(by_run[place]))) for place, run in enumerate(runs)},
         num_cases=len(keep),
+        num_patients=_num_patients(patients, rows),
         records=tuple({record.name: record for record in records}.values()),
     )
 
@@ -170,6 +173,13 @@ def _subset(cases: Sequence[CaseOutcome], inside: Membership | None):
     members = [inside(case) for case in cases]
     keep = [place for place, member in enumerate(members) if member is not None]
     return np.array([float(bool(members[place])) for place in keep]), _inside_minus_outside, keep
+
+
+def _num_patients(patients: Sequence[str], is_inside: Float[np.ndarray, "cases"] | None) -> int:
+    """Patients; of a subset and its counterpart, those of the smaller."""
+    sides = [False] * len(patients) if is_inside is None else [member > 0.5 for member in is_inside.tolist()]
+    found = [{p for p, at in zip(patients, sides, strict=True) if at is side} for side in (False, True)]
+    return len(found[0]) if is_inside is None else min(map(len, found))
 
 
 def _inside_minus_outside(rows: Float[np.ndarray, "cases 2"]) -> float:

@@ -1,9 +1,10 @@
 """Whether a claim holds here, by rules fixed before any run: enough seeds, flat curves, an interval, a margin.
 
     not decidable   an arm was not run; fewer than three seeds are shared; a development curve still rises; the arms had
-                    different numbers of steps; the interval holds 0; or the seeds disagree
+                    different numbers of steps; there are fewer than five patients; the interval holds 0; or the seeds
+                    disagree
     holds           the interval of the difference lies above 0 and every seed's difference does
-    does not hold   the interval lies below 0, or within the margin that counts as no difference
+    does not hold   the interval lies below 0, or within the margin that counts as no difference, and no seed above it
 
 A difference that is surely above 0 but within the margin does not carry a claim either: it does not hold.
 """
@@ -22,6 +23,8 @@ Word = Literal["holds", "does not hold", "not decidable"]
 Rule = Literal["more", "alike"]
 
 MIN_SEEDS: Final = 3
+MIN_PATIENTS: Final = 5
+"""On either side of a subset too; of fewer, resamples say next to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +113,7 @@ def _failing(found: Contrast, num_seeds: int) -> list[str]:
     steps = {record.steps for record in found.records if record.kind == "vit"}
     if len(steps) > 1:
         failing.append(f"unequal steps: {some([f'{count:,}' for count in sorted(steps)])}")
-    if np.isnan(found.estimate.low):
+    if found.num_patients < MIN_PATIENTS or np.isnan(found.estimate.low):
         failing.append("too few patients for an interval")
     return failing
 
@@ -119,11 +122,15 @@ def _decide(found: Contrast, rule: Rule, margin: float) -> tuple[Word, str]:
     low, high = found.estimate.low, found.estimate.high
     is_within = -margin < low and high < margin
     if rule == "alike":
+        if is_within and any(abs(value) >= margin for value in found.by_run.values()):
+            return "not decidable", f"a seed lies beyond ± {margin:g}"
         if is_within:
             return "holds", f"the interval lies within ± {margin:g}"
         if low > margin or high < -margin:
             return "does not hold", f"the interval lies beyond ± {margin:g}"
         return "not decidable", f"the interval reaches over ± {margin:g}"
+    if (is_within or high < 0) and any(value >= margin for value in found.by_run.values()):
+        return "not decidable", f"a seed lies above {margin:g}"
     if is_within:
         return "does not hold", f"the interval lies within ± {margin:g}, which counts as no difference"
     if high < 0:

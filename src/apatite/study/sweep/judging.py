@@ -127,7 +127,8 @@ def _estimates(
 
 def _calibrated(predictor: CasePredictor, digest: str, own: Prepared, grid: Grid, watch: Watch) -> Calibration | None:
     cases = labelled_cases(own, "development")
-    config = CalibrateConfig(drop_empty_cases=grid.drop_empty_cases)
+    # Rows are compared by volume and overlap: all patients choose the threshold, none is kept for an interval.
+    config = CalibrateConfig(drop_empty_cases=grid.drop_empty_cases, interval_share=0.0)
     try:
         return calibrate(predictor, own.manifest, cases, config, watch, digest)
     except DataError as error:
