@@ -15,7 +15,7 @@ from faulty_series.worker import OURS, Worker, outcome_from
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "dicom_faults.py"
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_quick_run_ends_with_a_line_of_json(tmp_path):
     out = tmp_path / "result.json"
     command = [

@@ -57,7 +57,7 @@ def test_help_needs_no_peer(path, without_peers, capsys):
     assert "--quick" in text
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.parametrize("name", ["sliding.py", "gpu/g2_attention.py"])
 def test_a_quick_run_ends_with_its_ratios(name, tmp_path):
     out = tmp_path / "result.json"

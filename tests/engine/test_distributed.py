@@ -313,7 +313,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(planted, folder):
     assert "internal error" not in planted.said
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_killed_and_stopped_it_ends_as_if_it_had_not_been(pretraining, head_study, pretrain_words, pretrained, folder):
     run = folder / "interrupted"
     words = (*pretrain_words, "-o", run, "--resume")

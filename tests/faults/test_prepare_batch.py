@@ -133,7 +133,7 @@ def test_a_batch_with_bad_cases_that_is_killed_and_started_again(study, tmp_path
     assert {path.name for path in tmp_path.iterdir()} == before | {"misdeeds", "clean", "out"}
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_two_commands_at_the_same_time_share_the_cases(study, tmp_path):
     """Both end well, with one folder; each case was prepared once."""
     good = replace(study, cases=tuple(case for case in study.cases if case.case_id not in BAD)[:24])

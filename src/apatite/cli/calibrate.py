@@ -42,6 +42,7 @@ class Calibrate(CommonFlags):
 
     def run(self) -> Outcome:
         """Calibrate and write the copy."""
+        from apatite.io.hold_out import is_held_out
         from apatite.io.model_package import copy_calibrated
         from apatite.io.store import Prepared
         from apatite.segment.predict import package_of
@@ -60,7 +61,8 @@ class Calibrate(CommonFlags):
         prepared = Prepared.open(self.data)
         model = open_model(self.model, self.model.name)
         model.refuse_other_labels(prepared)
-        cases = tuple(case for case in prepared.manifest.of_split("development") if case.label)
+        development = prepared.manifest.of_split("development")
+        cases = tuple(case for case in development if case.label and not is_held_out(case, model.held_out))
         found = calibrate(model.predictor, prepared.manifest, cases, config, bar, model.digest)
         copy_calibrated(package_of(self.model), self.out, found.to_dict(), found.domains, found.burden_dict())
         lines = [

@@ -23,6 +23,19 @@ def is_held_out(case: Case, rules: Sequence[str]) -> bool:
     return any(getattr(case, column).casefold() == value.casefold() for column, value in map(_rule, rules))
 
 
+def refuse_strangers(cases: Sequence[Case], rules: Sequence[str]) -> None:
+    """A rule that fits no case holds nothing out, and a card would say that it did.
+
+    Raises:
+        ConfigError: such a rule.
+    """
+    for rule in rules:
+        if not any(is_held_out(case, (rule,)) for case in cases):
+            column, value = _rule(rule)
+            there = sorted({getattr(case, column) for case in cases} - {""})
+            raise ConfigError(f"no case fits {rule!r}", where="hold_out", fix=nearest(value, there))
+
+
 def _rule(text: str) -> tuple[str, str]:
     column, _, value = text.partition("=")
     if column not in HOLD_OUT_COLUMNS:

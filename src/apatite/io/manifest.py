@@ -177,7 +177,8 @@ def plain_cell(value: Any) -> str:
     return repr(value)
 
 
-def _text(cell: str) -> str:
+def text_of_cell(cell: str) -> str:
+    """Inverse of `plain_cell` for text."""
     return cell[1:] if cell.startswith("'") else cell
 
 
@@ -201,7 +202,7 @@ def _parse_row(columns: list[str], row: list[str], where: str, split_words: dict
     values: dict[str, Any] = {}
     for name, cell in zip(columns, row, strict=True):
         if name in COLUMNS and cell.strip():
-            values[name] = _parse_cell(name, _text(cell.strip()), where)
+            values[name] = _parse_cell(name, text_of_cell(cell.strip()), where)
     values["split"] = split_words.get(values.get("split", ""), values.get("split", ""))
     try:
         return Case(**{name: values.get(name, "") for name in _REQUIRED} | values)

@@ -26,7 +26,7 @@ from apatite.engine.place import Place, Resume, occupy
 from apatite.engine.precision import Precision, carried_over, choose_device
 from apatite.engine.run import Pace, TrainingRun, measure_run
 from apatite.engine.weights import weights_of
-from apatite.io.hold_out import is_held_out
+from apatite.io.hold_out import is_held_out, refuse_strangers
 from apatite.io.model_card import InputSpec, ModelCard, Provenance
 from apatite.io.model_package import write_package
 from apatite.io.run_folder import RunFolder
@@ -155,6 +155,7 @@ def _resumed_config(folder: RunFolder, prepared: Prepared) -> PretrainConfig:
 
 def learned_rows(config: PretrainConfig, prepared: Prepared) -> list[int]:
     """The cases to learn from, ascending; labels are not looked at."""
+    refuse_strangers(prepared.cases, config.hold_out)
     return [
         row for row in prepared.case_index(*SPLITS).tolist() if not is_held_out(prepared.cases[row], config.hold_out)
     ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from apatite.core.errors import DataError
 from apatite.core.rng import generator
-from apatite.io.hold_out import is_held_out
+from apatite.io.hold_out import is_held_out, refuse_strangers
 from apatite.io.store import Prepared
 from apatite.segment.config import FinetuneConfig
 
@@ -17,9 +17,11 @@ def labelled_rows(prepared: Prepared, config: FinetuneConfig) -> list[int]:
     """The cases to learn from, ascending: those of the split `finetune` for which some label was looked for.
 
     Raises:
+        ConfigError: a rule of `hold_out` fits no case.
         DataError: there are none (`EMPTY_SPLIT`), fewer than asked for (`TOO_FEW_CASES`), or none of them holds any
             label (`BAD_LABEL`).
     """
+    refuse_strangers(prepared.cases, config.hold_out)
     rows = [
         row
         for row in prepared.case_index("finetune").tolist()

@@ -10,6 +10,7 @@ import torch
 from apatite.data.batches import Batch, Batches
 from apatite.data.sources import open_source
 from apatite.engine.precision import Precision
+from apatite.io.hold_out import is_held_out
 from apatite.io.store import Prepared
 from apatite.losses.overlap import cross_entropy_loss
 from apatite.segment.config import FinetuneConfig
@@ -30,7 +31,11 @@ class Validation:
 
     def __init__(self, segmenter: Segmenter, prepared: Prepared, config: FinetuneConfig, precision: Precision) -> None:
         self.segmenter, self.precision = segmenter, precision
-        rows = [row for row in prepared.case_index("development").tolist() if prepared.is_annotated[row].any()]
+        rows = [
+            row
+            for row in prepared.case_index("development").tolist()
+            if prepared.is_annotated[row].any() and not is_held_out(prepared.cases[row], config.hold_out)
+        ]
         self.batches: list[Batch] = []
         if rows:
             source = open_source(prepared, rows, config.crop)

@@ -29,6 +29,7 @@ class Contestant:
         calibration: Its own, or none.
         label_names: Label value to name.
         digest: Names these very weights or predictions.
+        held_out: What it never saw, and must not be calibrated on either.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Contestant:
     calibration: Calibration | None
     label_names: Mapping[int, str]
     digest: str
+    held_out: tuple[str, ...] = ()
 
     def refuse_other_labels(self, prepared: Prepared) -> None:
         """It can only be judged on the labels that it knows.
@@ -67,6 +69,7 @@ def open_model(folder: Path, name: str) -> Contestant:
         calibration=calibration_of(card.calibration, card.burden, card.domains["calibration"]),
         label_names=card.label_names,
         digest=predictor.digest,
+        held_out=tuple(card.held_out),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Num
 
+from apatite.core.errors import ConfigError
 from apatite.core.volume import Estimate
 from apatite.metrics.bootstrap import Statistic, bootstrap_interval, paired_difference
 
@@ -30,6 +31,14 @@ class IntervalConfig:
     method: Literal["bca", "percentile"] = "bca"
     coverage: float = 0.95
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        # Said before an hour of predictions, not after it.
+        if self.resamples < 1 or not 0 < self.coverage < 1:
+            raise ConfigError(
+                f"{self.resamples} resamples at coverage {self.coverage} give no interval",
+                fix="use at least one resample and a coverage between 0 and 1",
+            )
 
 
 STANDARD = IntervalConfig()

@@ -9,6 +9,7 @@ import gzip
 import io
 import math
 import types
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 from apatite.core.errors import DataError
 from apatite.core.registry import nearest
+from apatite.io.manifest import plain_cell, text_of_cell
 from apatite.study.outcomes import CaseOutcome
 
 NAMES: Final = tuple(field.name for field in fields(CaseOutcome))
@@ -45,7 +47,7 @@ def outcomes_csv(outcomes: Mapping[str, Sequence[CaseOutcome]]) -> str:
     plain.writerow(["model", *NAMES, *DERIVED])
     for model, rows in outcomes.items():
         for row in rows:
-            cells = [model, *(_cell(getattr(row, name)) for name in NAMES), *_ratios(row)]
+            cells = [plain_cell(model), *(_cell(getattr(row, name)) for name in NAMES), *_ratios(row)]
             is_plain = not any("\r" in cell for cell in cells if isinstance(cell, str))
             (plain if is_plain else quoted).writerow(cells)
     return stream.getvalue()
@@ -71,14 +73,16 @@ def read_outcomes(path: Path) -> dict[str, list[CaseOutcome]]:
         if len(line) != len(columns):
             raise _bad(f"has {len(line)} cells under {len(columns)} columns", place)
         cells = dict(zip(columns, line, strict=True))
-        outcomes.setdefault(cells["model"], []).append(_outcome(cells, place))
+        outcomes.setdefault(text_of_cell(cells["model"]), []).append(_outcome(cells, place))
     if not outcomes:
         raise DataError("holds no outcome", where=str(path), fix="evaluate a model first", code="NO_CASES")
     return outcomes
 
 
 def _cell(value: object) -> object:
-    """NumPy's numbers become Python's, whose text reads back exactly."""
+    """NumPy's numbers become Python's, whose text reads back exactly; no spreadsheet runs a text."""
+    if isinstance(value, str):
+        return plain_cell(value)
     return "" if value is None else value.item() if hasattr(value, "item") else value  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -93,7 +97,7 @@ def _lines(path: Path) -> list[list[str]]:
             raise DataError("there is no such file", where=str(path), fix="check the path", code="MISSING_FILE")
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise _bad("cannot be read", str(path)) from error
     if len(content) > MAX_BYTES:
         raise DataError(
@@ -142,7 +146,7 @@ def _value(name: str, text: str) -> str | int | float | None:
         if not math.isfinite(number):
             raise ValueError("not finite")
         return number
-    return text
+    return text_of_cell(text)
 
 
 def _allowed(hint: Any) -> tuple[type, ...]:

@@ -77,8 +77,11 @@ def train(settings: Settings, say: Say) -> None:
     plans, description = (
         import_module(FILES).load_json(str(folder / f"{name}.json")) for name in (settings["plans"], "dataset")
     )
-    latest = Path(settings["model"]) / "fold_0" / "checkpoint_latest.pth"
-    is_resumed = latest.exists() and settings["num_epochs"] is not None
+    fold, is_begun = Path(settings["model"]) / "fold_0", settings["num_epochs"] is not None
+    latest, final = fold / "checkpoint_latest.pth", fold / "checkpoint_final.pth"
+    # nnU-Net removes the one when it writes the other: what is finished is not to be begun again.
+    is_done = is_begun and final.exists()
+    is_resumed = is_done or (is_begun and latest.exists())
     trainer = trainer_class(
         plans=plans | {"continue_training": is_resumed},
         configuration=settings["configuration"],
@@ -87,9 +90,10 @@ def train(settings: Settings, say: Say) -> None:
         device=device,
     )
     if is_resumed:
-        trainer.load_checkpoint(str(latest))
+        trainer.load_checkpoint(str(final if is_done else latest))
         say("resumed", epoch=trainer.current_epoch)
-    trainer.run_training()
+    if not is_done:
+        trainer.run_training()
     if settings["validate"]:
         trainer.perform_actual_validation(True)
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else None

@@ -16,7 +16,7 @@ from typing import Any
 MEASURED_SHARE = 0.03
 """Part of the time in which the speed is measured."""
 MEASURED_MOST = 10
-SAVE_EVERY_S = 600.0
+SAVE_EVERY_S, SAVED_SHARE = 600.0, 0.1
 
 Say = Callable[..., None]
 MakePace = Callable[[float, float], Any]
@@ -68,7 +68,8 @@ def make_trainer(base: type, make_pace: MakePace, settings: Mapping[str, Any], s
         def on_epoch_end(self) -> None:
             super().on_epoch_end()
             say("epoch", **epoch_row(self))
-            if time.monotonic() - self.saved_at >= SAVE_EVERY_S and self.current_epoch < self.num_epochs:
+            between_s = min(SAVE_EVERY_S, SAVED_SHARE * settings["budget_s"])
+            if time.monotonic() - self.saved_at >= between_s and self.current_epoch < self.num_epochs:
                 save_latest(self)
                 self.saved_at = time.monotonic()
             start, trained, validated = (self.marks[name] for name in ("start", "trained", "validated"))

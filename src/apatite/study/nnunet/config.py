@@ -1,5 +1,6 @@
 """Everything that decides a run of nnU-Net: its time, how its plan may be shrunk, and which cases it learns from."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,13 +54,15 @@ class NnunetConfig:
         for name, count in counts.items():
             if count is not None and count < 1:
                 raise ConfigError(f"{name} {count}", fix="use at least 1, or leave it out")
-        if self.minutes <= 0 or self.workers < 0:
+        if not 0 < self.minutes < math.inf or self.workers < 0:
             raise ConfigError(f"minutes {self.minutes}, workers {self.workers}", fix="give it some time")
         if self.stages is not None and self.stages < 2:
             raise ConfigError(f"stages {self.stages}", fix="use at least 2, or leave it out")
         if self.patch is not None and min(self.patch) < 8:
             raise ConfigError(f"a patch of {self.patch} voxels", fix="use edges of at least 8")
-        if self.spacing_mm is not None and min(self.spacing_mm) <= 0:
+        if not 0 <= self.seed < 2**32 or self.draw < 0:
+            raise ConfigError(f"seed {self.seed}, draw {self.draw}", fix="use 0, 1, 2, …")
+        if self.spacing_mm is not None and not all(0 < edge < math.inf for edge in self.spacing_mm):
             raise ConfigError(f"spacing_mm {self.spacing_mm}", fix="use positive numbers")
 
     def plan_settings(self) -> dict[str, Any]:

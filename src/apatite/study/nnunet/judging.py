@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from apatite.calibrate.calibration import Calibration
-from apatite.core.commit import commit_json
+from apatite.core.commit import commit_json, committed_folder
 from apatite.core.errors import ConfigError, DataError
 from apatite.core.watch import Watch, unwatched
 from apatite.io.manifest import Case
@@ -54,10 +54,12 @@ def adopt(
         )
     if is_calibrated:
         NnunetPredictions(results).refuse_missing(_development(prepared))
-    commit_json(out / INDEX, _index_of(results, prepared))
-    if not is_calibrated:
-        return {"dice": None, "dice_calibrated": None, "calibration": None, "notes": ["not calibrated"]}
-    return judge_length(out, prepared, watch)
+    # In one step: an index without its calibration would pass for a finished folder.
+    with committed_folder(out) as part:
+        commit_json(part / INDEX, _index_of(results, prepared))
+        if not is_calibrated:
+            return {"dice": None, "dice_calibrated": None, "calibration": None, "notes": ["not calibrated"]}
+        return judge_length(part, prepared, watch)
 
 
 def judge_length(folder: Path, prepared: Prepared, watch: Watch = unwatched, *, is_calibrated: bool = True) -> Facts:

@@ -157,7 +157,10 @@ def read_results(folder: Path) -> Results:
     index = folder / INDEX
     if index.is_file():
         values, source = _read_json(index), index
-        folders = [folder / str(part) for part in values.get("predictions") or []]
+        listed = values.get("predictions") or []
+        if values.get("format", FORMAT) != FORMAT or not isinstance(listed, list):
+            raise _unreadable(index)
+        folders = [folder / str(part) for part in listed]
         about, calibration = values.get(ABOUT), folder / str(values.get("calibration"))
     else:
         description = _description_above(folder)

@@ -174,7 +174,15 @@ def gather(folders: Sequence[Path]) -> list[Record]:
                 "is no folder of records", where=str(folder), fix="give the folder of a sweep", code="MISSING_FILE"
             )
         is_sweep = folder.name == ROWS or (folder / ROWS).is_dir()
-        for sweep in [folder] if is_sweep else sorted(path.parent for path in folder.glob(f"*/{ROWS}")):
+        sweeps = [folder] if is_sweep else sorted(path.parent for path in folder.glob(f"*/{ROWS}"))
+        if not sweeps and any(path.suffix not in ("", ".md") for path in folder.iterdir()):
+            raise DataError(
+                "holds other files, and no records",
+                where=str(folder),
+                fix="give the folder of a sweep",
+                code="NO_CASES",
+            )
+        for sweep in sweeps:
             records += read_records(sweep)
     return records
 

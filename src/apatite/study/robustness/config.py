@@ -27,7 +27,11 @@ class Criteria:
 
     def __post_init__(self) -> None:
         if not (0 < self.dice_drop < 1 and 0 < self.volume_bias < 1 and self.least_positive >= 2):
-            raise ConfigError("criteria need a drop and a bias between 0 and 1, and at least 2 cases", where="criteria")
+            raise ConfigError(
+                f"drop {self.dice_drop}, bias {self.volume_bias}, {self.least_positive} cases are no criteria",
+                where="criteria",
+                fix="use shares between 0 and 1, and at least 2 cases",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

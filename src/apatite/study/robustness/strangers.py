@@ -60,7 +60,7 @@ def strangers(
     for model, label in dict.fromkeys((row.model, row.label) for row in rows):
         rules = held_out.get(model, ())
         own = [row for row in rows if (row.model, row.label) == (model, label) and not math.isnan(row.dice)]
-        if rules:
+        if rules and own:
             found += [_unpaired(own, rules, config), *_paired(own, rules, config)]
     return tuple(found)
 

@@ -79,6 +79,7 @@ class StepClock:
             except (ValueError, KeyError, TypeError):
                 continue
             # Steps beyond the state from which a run went on are done again: what was noted of them is void.
-            notes = {done: spent for done, spent in notes.items() if done < step}
+            while notes and next(reversed(notes)) >= step:
+                notes.popitem()
             notes[step] = seconds
         return notes

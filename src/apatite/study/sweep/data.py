@@ -98,6 +98,13 @@ def remember(folder: SweepFolder, data: SweepData) -> None:
                 where=str(now[reader]["folder"]),
                 fix="give the prepared folder it began with, or name a new folder with -o",
             )
+    judge = began.get(TRUTH) or next(iter(began.values()), None)
+    if judge is not None and judge["digest"] != str(data.truth.about["manifest_sha256"]):
+        raise ConfigError(
+            "the sweep began with other labels to judge its rows by",
+            where=str(data.truth.folder),
+            fix="give the folders of all readers it began with, or name a new folder with -o",
+        )
     if began | now != began:
         commit_json(folder.data, began | now)
 

@@ -108,7 +108,10 @@ class _Messages:
         is_open = {source, errors}
         while is_open:
             self._ask_to_stop()
-            for pipe in select.select(list(is_open), [], [], POLL_S)[0]:
+            ready = select.select(list(is_open), [], [], POLL_S)[0]
+            if not ready and self.child.poll() is not None:
+                return  # whoever holds the pipes now outlived the row, and ends with its group
+            for pipe in ready:
                 part = os.read(pipe, 1 << 16)
                 if not part:
                     is_open.discard(pipe)

@@ -23,8 +23,8 @@ from apatite.study.sweep.expand import rows_of
 from apatite.study.sweep.folder import SweepFolder
 from apatite.study.sweep.grid import Grid
 from apatite.study.sweep.process import Ended, IsOver, do_in_child
-from apatite.study.sweep.rows import SweepRow
-from apatite.study.sweep.settings import row_digest
+from apatite.study.sweep.rows import EQUAL_TIME, SweepRow
+from apatite.study.sweep.settings import row_config, row_digest
 from apatite.study.sweep.state import RowState, SweepState, chosen, ready, records_of, states_of
 from apatite.study.sweep.work import Job
 
@@ -53,7 +53,7 @@ class SweepConfig:
     nnunet_python: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.minutes is not None and self.minutes <= 0:
+        if self.minutes is not None and not self.minutes > 0:
             raise ConfigError(f"{self.minutes} minutes are no time", where="--minutes", fix="use a positive number")
 
 
@@ -198,8 +198,17 @@ def _opened(grid: Grid, given: Mapping[str, Path], folder: SweepFolder, rows: Ma
 def _begin(
     grid: Grid, wanted: Mapping[str, SweepRow], folder: SweepFolder, data: SweepData, config: SweepConfig
 ) -> None:
-    """Refuse what does not fit the folder, then make it ready."""
+    """Refuse what no row could be trained with and what does not fit the folder, then make it ready."""
     done = records_of(list(wanted), folder)
+    for name, row in wanted.items():
+        if name in done and (lost := [need for need in row.needs if need not in records_of(row.needs, folder)]):
+            raise ConfigError(
+                f"the record of {lost[0]}, which it rests on, is gone",
+                where=name,
+                fix="put it back, or remove the record of this row too",
+            )
+        if row.axes["init"] != EQUAL_TIME:  # its steps follow from rows that are not done yet
+            row_config(grid, row)
     for name, record in done.items():
         if row_digest(grid, wanted[name], done) != record.digests["settings"]:
             raise ConfigError(
