@@ -4,7 +4,7 @@ import pytest
 
 from apatite.core.errors import ConfigError
 from apatite.io.case import Case
-from apatite.io.hold_out import is_held_out
+from apatite.io.hold_out import is_held_out, refuse_strangers
 
 CASE = Case(case_id="a", patient_id="p", image="a.nii.gz", vendor="GE", kernel_class="bone", kernel="BONEPLUS")
 
@@ -34,3 +34,10 @@ def test_an_unknown_column_is_refused_with_the_nearest_one():
 def test_a_rule_without_a_value(rule):
     with pytest.raises(ConfigError, match="names no value"):
         is_held_out(CASE, (rule,))
+
+
+def test_a_rule_that_fits_no_case_is_no_rule():
+    refuse_strangers([CASE], ["vendor=ge", "kernel=BONEPLUS"])
+    with pytest.raises(ConfigError, match="no case fits 'vendor=GEE'") as caught:
+        refuse_strangers([CASE], ["kernel_class=bone", "vendor=GEE"])
+    assert "GE" in caught.value.fix

@@ -37,6 +37,20 @@ def test_soft_dice_by_hand_whatever_the_batch(head_study, tiny, batch):
         assert found["development_entropy"] == pytest.approx(entropy, rel=1e-3)
 
 
+def test_a_vendor_that_is_held_out_chooses_no_weights(head_study, tiny):
+    prepared = head_study.open()
+    strangers = set(prepared.case_index("development")[::2].tolist())
+    cases = tuple(replace(c, vendor="GE" if row in strangers else "") for row, c in enumerate(prepared.cases))
+    mixed = replace(prepared, manifest=replace(prepared.manifest, cases=cases))
+    looked_at = [
+        case_id
+        for batch in validation_of(Says(1), mixed, replace(tiny, hold_out=("vendor=GE",))).batches
+        for case_id in batch.case_ids
+    ]
+    assert len(looked_at) == 3
+    assert not set(looked_at) & {prepared.cases[row].case_id for row in strangers}
+
+
 def validation_of(network, prepared, config):
     return Validation(network, prepared, config, Precision(threads=1))
 

@@ -4,7 +4,7 @@ import csv
 import gzip
 import io
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -141,3 +141,12 @@ def test_a_table_that_unpacks_to_more_than_it_may_is_refused(tmp_path: Path, mon
     with pytest.raises(DataError) as caught:
         read_outcomes(tmp_path / "cases.csv.gz")
     assert caught.value.code == "TOO_LARGE"
+
+
+def test_no_cell_is_a_formula(make_outcome, tmp_path):
+    row = replace(make_outcome("a", 1, 0, 0), patient_id="=1+1", vendor="@x", kernel_class="'soft")
+    text = outcomes_csv({"-model": [row]})
+    cells = [cell for line in csv.reader(io.StringIO(text)) for cell in line]
+    assert not any(cell.startswith(("=", "@", "-m")) for cell in cells)
+    (tmp_path / "cases.csv").write_text(text, encoding="utf-8")
+    assert read_outcomes(tmp_path / "cases.csv") == {"-model": [row]}

@@ -85,6 +85,38 @@ def test_damage_is_refused(label_map, pattern):
         assert caught.value.code == "TRUNCATED"
 
 
+def test_probabilities_that_lie_otherwise_than_their_label_map_are_refused(tmp_path):
+    label_map, label = tmp_path / "case-1.a.nii.gz", np.zeros(SHAPE, np.uint8)
+    label[0, :2, :2], label[0, 2, 4] = 1, 2
+    write_nifti(label_map, label, AFFINE)
+    classes = np.stack([label == value for value in range(3)]).astype(np.float32)
+    np.savez(tmp_path / "case-1.a.npz", probabilities=classes)
+    assert read_probabilities(label_map, 2, "case-1.a").planes.sum() == 5
+    np.savez(tmp_path / "case-1.a.npz", probabilities=classes[:, ::-1])
+    with pytest.raises(DataError, match="is not of its label map") as caught:
+        read_probabilities(label_map, 2, "case-1.a")
+    assert caught.value.code == "GRID_MISMATCH"
+
+
+def test_labels_that_were_taken_away_afterwards_are_no_disagreement(label_map, pattern):
+    label = pattern.argmax(axis=0).astype(np.uint8)
+    label[:2] = 0
+    label_map.unlink()
+    write_nifti(label_map, label, AFFINE)
+    np.savez(label_map.with_name("case-1.a.npz"), probabilities=pattern)
+    np.testing.assert_array_equal(read_probabilities(label_map, 2, "case-1.a").planes, pattern[1:])
+
+
+def test_the_member_that_was_checked_is_the_one_that_is_read(label_map, pattern, tmp_path):
+    """Beside the array a second member, whose name `np.load` would prefer and whose size nobody looked at."""
+    archive = label_map.with_name("case-1.a.npz")
+    np.savez(archive, probabilities=pattern)
+    np.save(tmp_path / "other.npy", np.zeros((9, 9, 9), np.float32))
+    with zipfile.ZipFile(archive, "a") as file:
+        file.write(tmp_path / "other.npy", "probabilities")
+    assert read_probabilities(label_map, 2, "case-1.a").planes.shape == (2, *SHAPE)
+
+
 def test_pickled_objects_are_never_loaded(label_map, tmp_path):
     (tmp_path / "probabilities.npy").write_bytes(
         b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(128)
