@@ -17,11 +17,13 @@ from typing import Any
 
 from apatite.core.commit import commit_json, commit_text
 from apatite.core.config import dump
+from apatite.io.manifest import plain_cell
 from apatite.report.html import render_report
 from apatite.report.latex import HEAD, latex_table
 from apatite.report.numbers import Cell, estimate_json, json_number
-from apatite.study.compare.comparison import Comparison, Deployed
+from apatite.study.compare.comparison import Comparison, Deployed, StratumDifference
 from apatite.study.compare.contrast import Contrast
+from apatite.study.compare.groups import GroupContrast
 from apatite.study.compare.sections import comparison_sections
 from apatite.study.compare.tables import paper_table
 from apatite.study.outcome_table import outcomes_csv
@@ -115,10 +117,7 @@ def comparison_json(
 def _contrasts(comparison: Comparison) -> list[dict[str, Any]]:
     return [
         {
-            "model": found.model,
-            "baseline": found.baseline,
-            "label": found.label,
-            "hu_gate": found.hu_gate,
+            **_between(found),
             "quantity": found.quantity,
             "num_cases": found.num_cases,
             "num_patients": found.num_patients,
@@ -136,6 +135,11 @@ def _contrasts(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
+def _between(found: Contrast | GroupContrast | StratumDifference) -> dict[str, Any]:
+    """Who is compared with whom, on what."""
+    return {"model": found.model, "baseline": found.baseline, "label": found.label, "hu_gate": found.hu_gate}
+
+
 def _margin(found: Contrast) -> dict[str, float | str | None]:
     margin = found.margin
     return {
@@ -150,10 +154,7 @@ def _groups(comparison: Comparison) -> list[dict[str, Any]]:
     return [
         {
             "definition": found.definition,
-            "model": found.model,
-            "baseline": found.baseline,
-            "label": found.label,
-            "hu_gate": found.hu_gate,
+            **_between(found),
             "num_patients": found.num_patients,
             "model_accuracy": found.model_accuracy,
             "baseline_accuracy": found.baseline_accuracy,
@@ -186,10 +187,7 @@ def _strata(comparison: Comparison) -> list[dict[str, Any]]:
     return [
         {
             "stratum": found.stratum,
-            "model": found.model,
-            "baseline": found.baseline,
-            "label": found.label,
-            "hu_gate": found.hu_gate,
+            **_between(found),
             "quantity": found.quantity,
             "num_cases": found.num_cases,
             "difference": estimate_json(found.estimate),
@@ -214,5 +212,8 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     if rows:
         table = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         table.writeheader()
-        table.writerows(rows)
+        # No spreadsheet runs a text: names of models are the user's.
+        table.writerows(
+            {key: plain_cell(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows
+        )
     return stream.getvalue()
