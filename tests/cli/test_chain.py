@@ -30,7 +30,7 @@ def test_from_scans_to_volumes(head_study, tmp_path, capsys):
     assert set(found["calibration"]["labels"]["1"]) == {"ungated", "gated"}
     card = run("inspect", "-m", better)["card"]
     assert card["domains"] == {
-        "pretraining": ["phantom"], "training": ["phantom"], "calibration": ["phantom"], "reference": [],
+        "pretraining": ["phantom"], "training": ["phantom"], "calibration": ["phantom"], "reference": ["phantom"],
     }  # fmt: skip
     summary = run("evaluate", "-m", tuned, "-m", better, "-d", data, "-o", tmp_path / "page", "--resamples", 20)
     assert summary["apatite"]["models"] == ["tuned", "better", "better + calibrated"]
