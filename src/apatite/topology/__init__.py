@@ -1,0 +1,1 @@
+"""The shape of volumes: persistence diagrams of the cubical complex, and their distances."""
