@@ -25,7 +25,9 @@ from apatite.engine.precision import Precision, candidates, measure_precision
 from apatite.losses.reconstruction import normalise_patches
 from apatite.nn.models import model_size
 from apatite.nn.patches import patchify
-from apatite.pretrain.methods import METHODS, PretrainTask
+from apatite.pretrain.branches import Shapes
+from apatite.pretrain.methods import METHODS
+from apatite.pretrain.task import PretrainTask
 from harness import Benchmark, Limits, compare, median, peak_memory, ratio_of
 from limits import bytes_updated, counts, floor_cpu, vitiac
 
@@ -47,7 +49,7 @@ def our_task(patch: int, precision: Precision) -> PretrainTask:
     torch.manual_seed(0)
     size = model_size("vitiac-s")
     encoder = size.encoder(crop=CROP, patch=(patch,) * 3, windows_hu=(WINDOW_HU,))
-    return PretrainTask(METHODS["mae"], encoder, size.decoder, precision.kernel, 0)
+    return PretrainTask(METHODS["mae"], Shapes(vit=encoder, decoder=size.decoder), precision.kernel, 0, steps=1)
 
 
 def our_step(patch: int, batch: int, precision: Precision) -> Step:

@@ -25,7 +25,9 @@ from apatite.engine.optim import OptimConfig, build_optimizer
 from apatite.engine.precision import Precision
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.models import model_size
-from apatite.pretrain.methods import METHODS, PretrainTask
+from apatite.pretrain.branches import Shapes
+from apatite.pretrain.methods import METHODS
+from apatite.pretrain.task import PretrainTask
 
 WINDOW_HU = (-1024.0, 3071.0)
 PATCH = (8, 8, 8)
@@ -45,7 +47,7 @@ class Case:
         torch.manual_seed(0)
         size = model_size(self.model)
         encoder = size.encoder(crop=self.crop, patch=PATCH, windows_hu=(WINDOW_HU,))
-        return PretrainTask(METHODS["mae"], encoder, size.decoder, AttentionKernel(), 0)
+        return PretrainTask(METHODS["mae"], Shapes(vit=encoder, decoder=size.decoder), AttentionKernel(), 0, steps=1)
 
     def images(self, batch: int) -> Batch:
         """Anything: the time of a step does not depend on what is in the image."""

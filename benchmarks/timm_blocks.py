@@ -11,7 +11,7 @@ from apatite.nn.decoders.tokens import TokenDecoderConfig
 from apatite.nn.patches import place_tokens, take_tokens, unpatchify
 from apatite.nn.transformer import Transformer
 from apatite.nn.vit import ViTConfig
-from apatite.pretrain.methods import PretrainTask
+from apatite.pretrain.task import PretrainTask
 from apatite.segment.model import Segmenter
 
 OPERATORS = ("nms", "qnms")

@@ -18,7 +18,9 @@ from apatite.engine.precision import Precision, candidates
 from apatite.nn.models import ModelSize, model_size
 from apatite.nn.patches import patchify
 from apatite.nn.vit import ViTConfig
-from apatite.pretrain.methods import METHODS, PretrainTask
+from apatite.pretrain.branches import Shapes
+from apatite.pretrain.methods import METHODS
+from apatite.pretrain.task import PretrainTask
 from harness import timed
 from timm_blocks import TimmMae, same_size
 
@@ -56,7 +58,9 @@ class Problem:
 def our_task(problem: Problem, precision: Precision) -> PretrainTask:
     """The package's pre-training task."""
     torch.manual_seed(0)
-    task = PretrainTask(METHODS["mae"], problem.encoder, problem.size.decoder, precision.kernel, seed=0)
+    task = PretrainTask(
+        METHODS["mae"], Shapes(vit=problem.encoder, decoder=problem.size.decoder), precision.kernel, seed=0, steps=1
+    )
     return task.to(problem.device)
 
 

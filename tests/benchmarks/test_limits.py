@@ -4,7 +4,9 @@ import pytest
 
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.models import model_size
-from apatite.pretrain.methods import METHODS, PretrainTask
+from apatite.pretrain.branches import Shapes
+from apatite.pretrain.methods import METHODS
+from apatite.pretrain.task import PretrainTask
 from limits import Shape, bytes_saved, counts, floor_cpu, floor_gpu, flops_train, parameters, vitiac
 
 
@@ -17,7 +19,7 @@ def test_parameters_are_the_published_ones(size, millions):
 def test_parameters_are_those_of_our_network():
     size = model_size("vitiac-s")
     encoder = size.encoder(crop=(16, 24, 32), patch=(8, 8, 8), windows_hu=((0.0, 1.0),))
-    task = PretrainTask(METHODS["mae"], encoder, size.decoder, AttentionKernel(), 0)
+    task = PretrainTask(METHODS["mae"], Shapes(vit=encoder, decoder=size.decoder), AttentionKernel(), 0, steps=1)
     assert parameters(vitiac("S", 512)) == sum(weight.numel() for weight in task.parameters())
 
 

@@ -11,7 +11,18 @@ import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SCRIPTS = [path for path in sorted(BENCHMARKS.rglob("*.py")) if "\ndef main(" in path.read_text()]
-PEERS = ("batchgenerators", "batchgeneratorsv2", "blosc2", "monai", "nnunetv2", "timm", "torchio", "torchvision")
+PEERS = (
+    "batchgenerators",
+    "batchgeneratorsv2",
+    "blosc2",
+    "cripser",
+    "monai",
+    "nnunetv2",
+    "ot",
+    "timm",
+    "torchio",
+    "torchvision",
+)
 
 
 def name_of(path: Path) -> str:

@@ -7,7 +7,9 @@ from apatite.nn.attention import AttentionKernel
 from apatite.nn.decoders.registry import DecoderConfig
 from apatite.nn.decoders.tokens import TokenDecoderConfig
 from apatite.nn.vit import ViTConfig
-from apatite.pretrain.methods import METHODS, PretrainTask
+from apatite.pretrain.branches import Shapes
+from apatite.pretrain.methods import METHODS
+from apatite.pretrain.task import PretrainTask
 from apatite.segment.model import SegmenterConfig
 from timm_blocks import TimmMae, TimmSegmenter, block_class, same_size
 
@@ -39,7 +41,9 @@ def test_the_same_logits_from_the_same_weights(head_multiple):
 
 
 def test_the_masked_autoencoder_has_our_size_and_reaches_every_weight():
-    task = PretrainTask(METHODS["mae"], ENCODER, DECODER, AttentionKernel(head_multiple=16), seed=0)
+    task = PretrainTask(
+        METHODS["mae"], Shapes(vit=ENCODER, decoder=DECODER), AttentionKernel(head_multiple=16), seed=0, steps=1
+    )
     peer = TimmMae(ENCODER, DECODER)
     assert same_size(task, peer)
     assert not same_size(task, TimmMae(ENCODER, TokenDecoderConfig(dim=24, depth=2, heads=2)))

@@ -33,7 +33,8 @@ def source() -> VolumeSource:
     shapes = [(7, 9, 8), (4, 10, 6), (9, 6, 11)]
     images = [draw.integers(-1000, 1500, shape).astype(np.int16) for shape in shapes]
     labels = [(image > 900).astype(np.uint8) for image in images]
-    return VolumeSource(images, labels, ["a", "b", "c"], np.ones((3, 1), bool), EDGES)
+    spacings_mm = [(1.0, 1.5, 2.0), (0.5, 1.0, 3.0), (2.0, 1.0, 0.5)]
+    return VolumeSource(images, labels, ["a", "b", "c"], np.ones((3, 1), bool), EDGES, spacings_mm=spacings_mm)
 
 
 @pytest.fixture
@@ -47,6 +48,10 @@ def require_equal(one: Batch, other: Batch) -> None:
     assert one.first_sample == other.first_sample
     for name in ("images_hu", "targets", "is_annotated"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
+    assert one.places is not None
+    assert other.places is not None
+    assert torch.equal(one.places.points, other.places.points)
+    assert torch.equal(one.places.extent_mm, other.places.extent_mm)
 
 
 def test_the_same_bits_as_made_in_place_whatever_the_number_of_workers(batches):

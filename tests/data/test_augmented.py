@@ -1,10 +1,17 @@
 """Augmentation on top of batches stays a function of the step, and takes image, target and annotation along."""
 
-import torch
+from dataclasses import replace
 
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import max_pool3d
+
+from apatite.core.scan import PADDING_HU
+from apatite.core.share import Share
 from apatite.data.augment import IDENTITY, AugmentConfig
 from apatite.data.augmented import Augmented
-from apatite.data.batches import Batch
+from apatite.data.batches import Batch, Batches, VolumeSource
 
 MIRROR = AugmentConfig(
     flip_probability=0.5,
@@ -96,3 +103,72 @@ def test_the_identity_and_unlabelled_batches_pass_through():
     assert torch.equal(batch.images_hu, make(3).images_hu)
     assert batch.targets is None
     assert batch.is_annotated is None
+
+
+VOLUME = (17, 22, 26)
+CROP = (9, 10, 13)
+SPACING_MM = (0.8, 1.3, 2.1)
+"""Along i (width), j (height), k (depth)."""
+
+
+def coordinates(axis: int) -> VolumeSource:
+    """Volumes whose voxels say their own index along an axis, which linear interpolation leaves exact."""
+    ramp = np.broadcast_to(np.expand_dims(np.arange(VOLUME[axis]), tuple({0, 1, 2} - {axis})), VOLUME)
+    image, names = ramp.astype(np.int16), ["a", "b"]
+    return VolumeSource([image, image], [None, None], names, np.ones((2, 1), bool), CROP, spacings_mm=[SPACING_MM] * 2)
+
+
+def require_places_of_what_is_shown(config: AugmentConfig) -> set[bool]:
+    """At every voxel of the old crop, the points say where in the volume lies what it shows; who was mirrored."""
+    shown = [Augmented(Batches(coordinates(axis), 6, 3, labelled=False), config, 3)(1) for axis in range(3)]
+    places = shown[0].places
+    assert places is not None
+    assert places.extent_mm.tolist() == [pytest.approx([17 * 2.1, 22 * 1.3, 26 * 0.8])] * 6
+    voxels = torch.stack([batch.images_hu[:, 0] for batch in shown], dim=-1)
+    depth, height, width = (edge // 2 for edge in CROP)
+    is_mirrored = voxels[:, depth, height, width + 1, 2] < voxels[:, depth, height, width, 2]
+    # The volume is mirrored with the crop: its last column is then its first.
+    voxels[is_mirrored, ..., 2] = torch.where(
+        voxels[is_mirrored, ..., 2] < 0, float(PADDING_HU), VOLUME[2] - 1 - voxels[is_mirrored, ..., 2]
+    )
+    is_air = (voxels < 0).any(dim=-1)[:, None].float()
+    is_inside = max_pool3d(is_air, 3, stride=1, padding=1)[:, 0] == 0  # air is blended in where the old crop ends
+    assert (is_inside.flatten(1).float().mean(dim=1) > 0.2).all()
+    # Linear between the corners, at the middle of each voxel.
+    weights = [torch.stack([1 - along, along]) for along in ((torch.arange(edge) + 0.5) / edge for edge in CROP)]
+    corners = places.points[:, 1:].reshape(-1, 2, 2, 2, 3)
+    said = torch.einsum("pd,qh,rw,bpqra->bdhwa", *weights, corners) * torch.tensor(VOLUME) - 0.5
+    assert (said - voxels)[is_inside].abs().max() < 1e-3
+    torch.testing.assert_close(places.points[:, 0], corners.mean(dim=(1, 2, 3)))
+    return set(is_mirrored.tolist())
+
+
+def test_the_points_lie_where_the_volume_shows_what_the_crop_shows():
+    still = replace(AugmentConfig(), thickness_probability=0, kernel_probability=0, noise_hu=0, offset_hu=0)
+    unmoved = replace(still, rotation_deg=0, scale=0, shift_mm=0)
+    assert require_places_of_what_is_shown(unmoved) == {True, False}
+    assert require_places_of_what_is_shown(still) == {True, False}
+    assert require_places_of_what_is_shown(replace(still, flip_probability=0)) == {False}
+    assert require_places_of_what_is_shown(replace(still, rotation_deg=25, flip_probability=1)) == {True}
+    assert require_places_of_what_is_shown(replace(unmoved, flip_probability=0)) == {False}
+
+
+def test_places_that_nothing_moves_are_left_alone():
+    batches = Batches(coordinates(0), 3, 3, labelled=False)
+    before, after = batches(0).places, Augmented(batches, IDENTITY, 3)(0).places
+    assert before is not None
+    assert after is not None
+    assert torch.equal(before.points, after.points)
+    silent = coordinates(0)
+    silent.sizes = None
+    assert Augmented(Batches(silent, 3, 3, labelled=False), AugmentConfig(), 3)(0).places is None
+
+
+def test_the_shares_of_several_processes_have_the_places_of_the_whole_batch():
+    config, source = AugmentConfig(), coordinates(1)
+    whole = Augmented(Batches(source, 6, 3, labelled=False), config, 3)(2).places
+    parts = [
+        Augmented(Batches(source, 6, 3, labelled=False, share=Share(index=i, of=3)), config, 3)(2) for i in range(3)
+    ]
+    assert whole is not None
+    assert torch.equal(torch.cat([part.places.points for part in parts]), whole.points)  # type: ignore[union-attr]

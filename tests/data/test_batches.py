@@ -12,6 +12,8 @@ from apatite.core.share import Share
 from apatite.data.batches import Batch, Batches, RegionSource, VolumeSource
 
 CROP = (3, 4, 5)
+SPACINGS_MM = [(0.5, 2.0, 3.0), (1.0, 1.5, 4.0)]
+"""Along i (width), j (height), k (depth)."""
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def volumes(foreground_share: float = 0.7, labelled: bool = True, is_last_alone:
         labels = [None, None]
     if is_last_alone:
         labels = [None, labels[1]]
-    source = VolumeSource(images, labels, ["a", "b"], is_annotated, CROP)
+    source = VolumeSource(images, labels, ["a", "b"], is_annotated, CROP, spacings_mm=SPACINGS_MM)
     source.foreground_share = foreground_share
     return source
 
@@ -48,7 +50,9 @@ def equal(one: Batch, other: Batch) -> bool:
     for name in ("targets", "is_annotated"):
         first, second = getattr(one, name), getattr(other, name)
         same &= (first is None and second is None) or torch.equal(first, second)
-    return same
+    if one.places is None or other.places is None:
+        return same and one.places is other.places
+    return same and all(torch.equal(getattr(one.places, n), getattr(other.places, n)) for n in ("points", "extent_mm"))
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -112,10 +116,12 @@ def test_a_case_is_cropped_anew_at_every_step():
 def test_a_crop_shows_image_and_label_of_the_same_place():
     source = volumes()
     for number in range(40):
-        image, target = source.crop(1, generator(0, number), labelled=True)
+        cut = source.crop(1, generator(0, number), labelled=True)
+        image, target = cut.image_hu, cut.target
         assert image.shape == CROP
         assert target is not None
         start = np.unravel_index(int(image[0, 0, 0]), source.images[1].shape)
+        assert cut.start == start
         place = tuple(slice(s, s + edge) for s, edge in zip(start, CROP, strict=True))
         np.testing.assert_array_equal(image, source.images[1][place])
         label = source.labels[1]
@@ -129,7 +135,7 @@ def test_foreground_crops_hold_an_annotated_label_at_every_place_of_the_crop():
     source = volumes(foreground_share=1.0)
     offsets = Counter()
     for number in range(300):
-        _, target = source.crop(1, generator(3, number), labelled=True)
+        target = source.crop(1, generator(3, number), labelled=True).target
         assert target is not None
         assert target[0].any(), "label 2 was not looked for in case b, so label 1 must be in the crop"
         offsets[tuple(target[0].nonzero()[0].tolist())] += 1
@@ -141,22 +147,67 @@ def test_foreground_crops_hold_an_annotated_label_at_every_place_of_the_crop():
 def test_a_rare_label_in_a_corner_is_still_reached():
     source = volumes(foreground_share=1.0)
     for number in range(30):
-        _, target = source.crop(0, generator(4, number), labelled=True)
+        target = source.crop(0, generator(4, number), labelled=True).target
         assert target is not None
         assert target[1].sum() == 1
 
 
 def test_the_share_of_foreground_crops():
     source = volumes(foreground_share=0.5)
-    hits = sum(bool(source.crop(0, generator(5, number), labelled=True)[1].any()) for number in range(400))  # type: ignore[union-attr]
+    hits = sum(bool(source.crop(0, generator(5, number), labelled=True).target.any()) for number in range(400))  # type: ignore[union-attr]
     # A random crop holds the corner voxel with 1/4 · 1/6 · 1/7, so about 0.5 of all crops hold it.
     assert 160 < hits < 245
 
 
 def test_random_crops_reach_every_start():
     source = volumes()
-    starts = {int(source.crop(0, generator(6, number), labelled=False)[0][0, 0, 0]) for number in range(2000)}
+    starts = {int(source.crop(0, generator(6, number), labelled=False).image_hu[0, 0, 0]) for number in range(2000)}
     assert len(starts) == 4 * 6 * 7
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_batch_says_where_its_crops_lie_in_their_own_volumes(labelled):
+    source = volumes()
+    batch = Batches(source, 12, seed=3, labelled=labelled)(0)
+    assert batch.places is not None
+    assert set(batch.case_ids) == {"a", "b"}
+    for case_id, image, points, extent_mm in zip(
+        batch.case_ids, batch.images_hu[:, 0], batch.places.points, batch.places.extent_mm, strict=True
+    ):
+        shape = source.images["ab".index(case_id)].shape
+        # By hand: 6 slices of 3 mm, 9 rows of 2 mm, 11 columns of 0.5 mm; 5 of 4 mm, 8 of 1.5 mm, 13 of 1 mm.
+        assert extent_mm.tolist() == ([18.0, 18.0, 5.5] if case_id == "a" else [20.0, 12.0, 13.0])
+        first, last = (np.unravel_index(int(image.flatten()[place]), shape) for place in (0, -1))
+        low, high = points[1] * torch.tensor(shape), points[8] * torch.tensor(shape)
+        np.testing.assert_allclose(low, first, atol=1e-5)
+        np.testing.assert_allclose(high, np.add(last, 1), atol=1e-5)
+        np.testing.assert_allclose(points[0], (points[1] + points[8]) / 2, atol=1e-6)
+
+
+def test_asking_for_places_changes_no_crop():
+    source = volumes()
+    silent = volumes()
+    silent.sizes = None
+    for step in range(4):
+        with_places, without = (Batches(given, 3, seed=5, labelled=True)(step) for given in (source, silent))
+        assert torch.equal(with_places.images_hu, without.images_hu)
+        assert torch.equal(with_places.targets, without.targets)  # type: ignore[arg-type]
+        assert without.places is None
+
+
+def test_a_batch_that_moves_to_a_device_takes_its_places_along():
+    there = Batches(volumes(), 2, seed=5, labelled=False)(0).to("meta")
+    assert there.places is not None
+    assert there.places.points.device.type == there.places.extent_mm.device.type == "meta"
+
+
+def test_a_source_knows_whether_all_its_crops_are_whole_volumes(regions):
+    assert regions.shows_whole_volumes
+    assert not volumes().shows_whole_volumes
+    exact, larger = np.zeros(CROP, np.int16), np.zeros((3, 4, 6), np.int16)
+    for images, is_whole in (([exact, exact], True), ([exact, larger], False)):
+        source = VolumeSource(images, [None, None], ["a", "b"], np.ones((2, 1), bool), CROP)
+        assert source.shows_whole_volumes is is_whole
 
 
 @pytest.mark.parametrize("labelled_part", ["none", "one"])
@@ -190,6 +241,10 @@ def test_the_shares_of_two_processes_make_up_the_batch_of_one(labelled):
         assert torch.equal(torch.cat([part.images_hu for part in made]), whole(step).images_hu)
         if labelled:
             assert torch.equal(torch.cat([part.targets for part in made]), whole(step).targets)  # type: ignore[arg-type]
+        places = whole(step).places
+        assert places is not None
+        assert torch.equal(torch.cat([part.places.points for part in made]), places.points)  # type: ignore[union-attr]
+        assert torch.equal(torch.cat([part.places.extent_mm for part in made]), places.extent_mm)  # type: ignore[union-attr]
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused():

@@ -232,6 +232,11 @@ def test_recipes_are_whole_configs():
         "region-small": "region",
         "region-paper": "region",
         "volume": "volume",
+        "synapse": "volume",
+        "btcv": "volume",
+        "acdc": "volume",
+        "msd_lung": "volume",
+        "msd_brats": "volume",
     }
     with pytest.raises(ConfigError):
         PrepareConfig(spacing_mm=(0.0, 1.0, 1.0))

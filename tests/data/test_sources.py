@@ -9,7 +9,7 @@ import pytest
 from apatite.core.errors import ConfigError, DataError
 from apatite.core.rng import generator
 from apatite.ct.region import RegionConfig
-from apatite.data.batches import RegionSource, VolumeSource
+from apatite.data.batches import Batches, RegionSource, VolumeSource
 from apatite.data.prepare import PrepareConfig, prepare
 from apatite.data.sources import crop_of, open_source
 from apatite.io.manifest import Case, Manifest
@@ -68,8 +68,9 @@ def test_regions_in_the_asked_order(region):
     assert source.case_ids == ["c2", "c0"]
     assert source.is_annotated.tolist() == [[True, False], [True, True]]
     for case, number in enumerate((2, 0)):
-        image, target = source.crop(case, generator(0), labelled=True)
-        assert np.median(image) == 100 * number
+        cut = source.crop(case, generator(0), labelled=True)
+        target = cut.target
+        assert np.median(cut.image_hu) == 100 * number
         assert target is not None
         assert target.shape == (2, *SHAPE)
         assert 0 < target[0].mean() < 1
@@ -97,11 +98,36 @@ def test_volumes_in_the_asked_order(volume):
     assert source.case_ids == ["c2", "c1"]
     assert source.is_annotated.tolist() == [[True, False], [False, False]]
     assert source.labels[1] is None
-    image, target = source.crop(0, generator(0), labelled=True)
-    assert image.shape == SHAPE
-    assert np.median(image) == 200
-    assert target is not None
-    assert target.shape == (2, *SHAPE)
+    cut = source.crop(0, generator(0), labelled=True)
+    assert cut.image_hu.shape == SHAPE
+    assert np.median(cut.image_hu) == 200
+    assert cut.target is not None
+    assert cut.target.shape == (2, *SHAPE)
+
+
+def test_sizes_are_those_of_the_prepared_grids(tmp_path):
+    config = PrepareConfig(kind="volume", spacing_mm=(0.5, 1.0, 2.0), least_shape=SHAPE)
+    assert prepare(cohort(tmp_path / "raw"), tmp_path / "out", config).failures == ()
+    prepared = Prepared.open(tmp_path / "out")
+    source = open_source(prepared, [1, 0], SHAPE)
+    assert source.sizes is not None
+    for place, row in enumerate((1, 0)):
+        depth, height, width = prepared.grid(row).shape
+        assert source.sizes.edges[place].tolist() == [depth, height, width]
+        assert source.sizes.extent_mm[place].tolist() == [2.0 * depth, 1.0 * height, 0.5 * width]
+    assert not source.shows_whole_volumes
+
+
+def test_a_region_is_all_that_is_known_of_its_volume(region):
+    source = open_source(region, [2, 0], None)
+    assert source.shows_whole_volumes
+    assert source.sizes is not None
+    assert source.sizes.edges.tolist() == [list(SHAPE)] * 2
+    assert source.sizes.extent_mm.tolist() == [list(map(float, SHAPE))] * 2
+    places = Batches(source, 2, 0, labelled=False)(0).places
+    assert places is not None
+    corners = [[d, h, w] for d in (0, 1) for h in (0, 1) for w in (0, 1)]
+    assert places.points.tolist() == [[[0.5, 0.5, 0.5], *corners]] * 2
 
 
 def test_volumes_need_a_crop_that_fits(volume):

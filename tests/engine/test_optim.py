@@ -107,7 +107,7 @@ def test_a_scaled_group_moves_that_much_less():
         ("encoder.transformer.blocks.11.attention.qkv.bias", 12),
         ("encoder.transformer.norm.bias", 13),
         ("decoder.decoder.transformer.blocks.0.mlp.0.weight", 13),
-        ("terms.reconstruct_hidden.head.hidden_token", 13),
+        ("reconstruct.hidden_token", 13),
     ],
 )
 def test_layers(name, layer):
@@ -129,3 +129,37 @@ def test_layers(name, layer):
 def test_nonsense_is_refused(values):
     with pytest.raises(ConfigError):
         OptimConfig(**values)
+
+
+class Positioned(nn.Module):
+    """Positions of two axes, which must not shrink, and a matrix, which may."""
+
+    undecayed = ("positions",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(5, 4))
+        self.linear = nn.Linear(4, 4)
+
+
+def decays(module: nn.Module) -> dict[str, float]:
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    groups = build_optimizer(module, OptimConfig(weight_decay=0.3)).param_groups
+    return {names[id(parameter)]: group["weight_decay"] for group in groups for parameter in group["params"]}
+
+
+def test_what_a_module_excepts_does_not_decay_wherever_the_module_stands():
+    expected = {"positions": 0.0, "linear.weight": 0.3, "linear.bias": 0.0}
+    assert decays(Positioned()) == expected
+    assert decays(nn.ModuleDict({"a": nn.Sequential(Positioned())})) == {
+        f"a.0.{name}": decay for name, decay in expected.items()
+    }
+
+
+def test_the_encoder_may_have_another_name():
+    assert layer_of("branches.vit.encoder.embed.weight", 12, "branches.vit.encoder") == 0
+    assert layer_of("branches.vit.encoder.transformer.blocks.3.mlp.0.weight", 12, "branches.vit.encoder") == 4
+    assert (
+        layer_of("branches.vit.reconstruct.decoder.transformer.blocks.3.mlp.0.weight", 12, "branches.vit.encoder") == 13
+    )
+    assert layer_of("branches.unetrpp.network.encoder.embed.weight", 12, "branches.vit.encoder") == 13

@@ -8,10 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_dice import compute_surface_dice
 
 from apatite.core.scan import SliceStack
-from apatite.metrics.surface import surface_dice, surface_distances
+from apatite.metrics.surface import span_mm, surface_dice, surface_distances
 
 SHAPE = (7, 9, 12)
 
@@ -184,6 +185,71 @@ def test_agrees_with_monai_on_smooth_shapes(tolerance_mm: float) -> None:
         class_thresholds=[tolerance_mm], include_background=True, spacing=spacing, use_subvoxels=True,
     )  # fmt: skip
     assert surface_dice(a, b, stack, tolerance_mm) == pytest.approx(float(theirs), abs=0.03)
+
+
+def monai_hd95_mm(is_predicted: np.ndarray, is_reference: np.ndarray, spacing_mm: tuple[float, ...]) -> float:
+    a, b = (torch.from_numpy(one)[None, None].float() for one in (is_predicted, is_reference))
+    found = compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=spacing_mm)
+    return float(found)
+
+
+@pytest.mark.parametrize(("axis", "voxels"), [(0, 1), (1, 3), (2, 2), (2, 4)])
+def test_hd95_of_a_shifted_box_is_the_shift_as_monai_says(axis: int, voxels: int) -> None:
+    # Either end of the box is more than 5 % of its surface.
+    a = box(SHAPE, (1, 5), (1, 5), (2, 6))
+    b = np.roll(a, voxels, axis=axis)
+    spacing_mm = (2.0, 0.5, 0.8)
+    expected = voxels * spacing_mm[axis]
+    assert surface_distances(a, b, stack_of()).percentile_mm() == pytest.approx(expected)
+    assert monai_hd95_mm(a, b, spacing_mm) == pytest.approx(expected, rel=1e-6)
+
+
+def test_hd95_agrees_with_monai_on_smooth_shapes() -> None:
+    # MONAI measures between middles of voxels, so both agree to a voxel.
+    shape, spacing = (38, 70, 84), (0.5, 0.3, 0.25)
+    a = ellipsoid(shape, (18.5, 34, 42), (13, 22, 29))
+    stack = stack_of(shape, row_mm=spacing[1], column_mm=spacing[2], heights_mm=spacing[0] * np.arange(38),
+                     thickness_mm=spacing[0])  # fmt: skip
+    for centre, radii in (((20.3, 37, 40), (12, 27, 34)), ((18.5, 34, 50), (13, 22, 29)), ((14, 40, 42), (6, 9, 9))):
+        b = ellipsoid(shape, centre, radii)
+        found = surface_distances(a, b, stack)
+        assert found.percentile_mm() == pytest.approx(monai_hd95_mm(a, b, spacing), abs=0.25)
+        assert found.percentile_mm() == surface_distances(b, a, stack).percentile_mm() > 1.0
+
+
+def test_the_span_of_a_region_by_hand() -> None:
+    # Borders of uneven slices: −1, 1, 3.5, 6.5, 9.5 mm; three rows of 0.5 mm, four columns of 0.8 mm in slices 1, 2.
+    stack = stack_of((4, 6, 8), heights_mm=[0.0, 2.0, 5.0, 8.0])
+    region = box(stack.shape, (1, 3), (2, 5), (3, 7))
+    assert span_mm(region, stack) == pytest.approx(math.hypot(5.5, 1.5, 3.2))
+    assert span_mm(np.ones(stack.shape, bool), stack) == pytest.approx(math.hypot(1 + 8 + 1, 6 * 0.5, 8 * 0.8))
+    # Two voxels have the same span as the box around them.
+    ends = np.zeros_like(region)
+    ends[1, 2, 3] = ends[2, 4, 6] = True
+    assert span_mm(ends, stack) == span_mm(region, stack)
+    # Sheared by 3 mm per mm, the longer diagonal leans with the rows.
+    assert span_mm(region, stack_of((4, 6, 8), heights_mm=[0.0, 2.0, 5.0, 8.0], shear=3.0)) == pytest.approx(
+        math.hypot(5.5, 3 * 5.5 + 1.5, 3.2)
+    )
+    # A slice in the middle that stands out is the furthest there is.
+    bent = stack_of((3, 2, 2))
+    bent.origins_ras_mm[1, 0] += 50.0
+    assert span_mm(np.ones(bent.shape, bool), bent) > 25.0
+    for is_marked in (np.zeros((4, 6, 8), bool), np.ones((4, 6, 7), bool)):
+        with pytest.raises(ValueError, match="no span"):
+            span_mm(is_marked, stack)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31))
+def test_no_surfaces_in_a_region_are_further_apart_than_its_span(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    stack = stack_of((4, 5, 6), heights_mm=[0, 2, 5, 9], shear=float(rng.normal()), thickness_mm=1.0)
+    region = box(stack.shape, (1, 4), (0, 4), (2, 6))
+    a, b = np.zeros(stack.shape, bool), np.zeros(stack.shape, bool)
+    for one in (a, b):
+        one[rng.integers(1, 4), rng.integers(0, 4), rng.integers(2, 6)] = True
+    assert surface_distances(a, b, stack).percentile_mm(1.0) <= span_mm(region, stack)
 
 
 def test_empty_sets() -> None:

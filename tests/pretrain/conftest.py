@@ -17,8 +17,10 @@ from apatite.io.manifest import Case, Manifest
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.decoders.tokens import TokenDecoderConfig
 from apatite.nn.vit import ViTConfig
+from apatite.pretrain.branches import Shapes
 from apatite.pretrain.config import PretrainConfig
-from apatite.pretrain.methods import METHODS, PretrainTask
+from apatite.pretrain.methods import METHODS
+from apatite.pretrain.task import PretrainTask
 
 SHAPE = (8, 12, 16)
 SPLITS = ("pretrain", "finetune", "pretrain", "finetune", "development", "finetune", "pretrain", "test", "finetune")
@@ -100,7 +102,8 @@ def encoder() -> ViTConfig:
 def task(encoder) -> PretrainTask:
     torch.manual_seed(0)
     method = replace(METHODS["mae"], hidden_ratio=0.6)
-    return PretrainTask(method, encoder, TokenDecoderConfig(dim=12, depth=1, heads=2), AttentionKernel(), seed=1)
+    shapes = Shapes(vit=encoder, decoder=TokenDecoderConfig(dim=12, depth=1, heads=2))
+    return PretrainTask(method, shapes, AttentionKernel(), seed=1, steps=10)
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import torch
 
 from apatite.data.hiding import hide_randomly
 from apatite.losses.reconstruction import normalise_patches
-from apatite.nn.attention import AttentionKernel
-from apatite.nn.decoders.tokens import TokenDecoderConfig
 from apatite.nn.patches import patchify, place_tokens, take_tokens, unpatchify
 from apatite.nn.vit import ViTConfig
 from apatite.pretrain.health import (
@@ -17,16 +15,23 @@ from apatite.pretrain.health import (
     reconstruction_health,
     reconstruction_pictures,
 )
-from apatite.pretrain.terms import Pass, ReconstructHidden
+from apatite.pretrain.terms import ReconstructHidden, ReconstructVoxels, TermSettings
+from apatite.pretrain.view import Seen, View
 
 CONFIG = ViTConfig(crop=(8, 12, 20), patch=(2, 3, 5), dim=12, depth=1, heads=2, windows_hu=((0.0, 1.0),))
 
 
-def looked(image: torch.Tensor, config: ViTConfig = CONFIG, ratio: float = 0.8, seed: int = 0) -> Pass:
+def looked(image: torch.Tensor, config: ViTConfig = CONFIG, ratio: float = 0.8, seed: int = 0) -> View:
     """What is visible of an image in network units, without a network."""
     visible, hidden = hide_randomly(seed, 0, range(len(image)), config.num_tokens, ratio)
     patches = patchify(image, config.patch)
-    return Pass(patches=patches, tokens=torch.zeros(len(image), visible.shape[1], 12), visible=visible, hidden=hidden)
+    return View(patches=patches, visible=visible, hidden=hidden, tokens=config.tokens, patch=config.patch)
+
+
+def guessing_nothing(view: View) -> Seen:
+    """The look of a network that makes zeros."""
+    features = torch.zeros(len(view.patches), view.visible.shape[1], 12)
+    return Seen(view=view, features=features, reconstruction=torch.zeros_like(view.hidden_patches()))
 
 
 def smooth_image(samples: int = 2, channels: int = 1) -> torch.Tensor:
@@ -37,20 +42,20 @@ def smooth_image(samples: int = 2, channels: int = 1) -> torch.Tensor:
 
 def test_a_constant_image_is_interpolated_exactly():
     image = torch.full((2, 1, *CONFIG.crop), 0.37)
-    torch.testing.assert_close(interpolate_hidden(looked(image), CONFIG), image, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(interpolate_hidden(looked(image)), image, rtol=1e-5, atol=1e-6)
 
 
 def test_hidden_voxels_do_not_leak_into_the_interpolation():
     seen = looked(smooth_image())
     spoiled = torch.randn_like(take_tokens(seen.patches, seen.hidden)) * 100
     other = replace(seen, patches=place_tokens(seen.patches, spoiled, seen.hidden))
-    assert torch.equal(interpolate_hidden(other, CONFIG), interpolate_hidden(seen, CONFIG))
+    assert torch.equal(interpolate_hidden(other), interpolate_hidden(seen))
 
 
 def test_visible_voxels_stay_and_hidden_ones_come_close_on_a_smooth_image():
     image = smooth_image()
     seen = looked(image, ratio=0.5)
-    filled = interpolate_hidden(seen, CONFIG)
+    filled = interpolate_hidden(seen)
     rows = patchify(filled, CONFIG.patch)
     assert torch.equal(take_tokens(rows, seen.visible), take_tokens(seen.patches, seen.visible))
     error = (take_tokens(rows, seen.hidden) - take_tokens(seen.patches, seen.hidden)).square().mean()
@@ -62,7 +67,7 @@ def test_one_visible_patch_fills_everything(place):
     seen = looked(smooth_image(1))
     rest = [token for token in range(64) if token != place]
     seen = replace(seen, visible=torch.tensor([[place]]), hidden=torch.tensor([rest]))
-    filled = interpolate_hidden(seen, CONFIG)
+    filled = interpolate_hidden(seen)
     patch = take_tokens(seen.patches, seen.visible)
     assert torch.isfinite(filled).all()
     assert patch.min() - 1e-4 <= filled.min()
@@ -73,22 +78,22 @@ def test_a_large_crop_with_one_visible_patch_ends():
     config = replace(CONFIG, crop=(64, 64, 64), patch=(1, 1, 1))
     image = torch.rand(1, 1, 64, 64, 64)
     patches = patchify(image, config.patch)
-    seen = Pass(
+    seen = View(
         patches=patches,
-        tokens=torch.zeros(1, 1, 12),
         visible=torch.tensor([[0]]),
         hidden=torch.arange(1, 64**3)[None],
+        tokens=config.tokens,
+        patch=config.patch,
     )
-    torch.testing.assert_close(interpolate_hidden(seen, config), image[0, 0, 0, 0, 0].expand(1, 1, 64, 64, 64))
+    torch.testing.assert_close(interpolate_hidden(seen), image[0, 0, 0, 0, 0].expand(1, 1, 64, 64, 64))
 
 
 def test_baselines_on_the_normalised_target(task, batch):
-    seen = task.look(batch, 0)
-    config = task.encoder.config
-    found = reconstruction_health(task.terms["reconstruct_hidden"], seen, config)
+    seen = task.look(batch, 0)["vit"]
+    found = reconstruction_health(task.term("reconstruct_hidden"), seen)
     assert found.error == pytest.approx(task.losses(batch, 0)["reconstruct_hidden"].item(), rel=1e-5)
     # Zero against 30 voxels of unit unbiased variance: 29/30. A window that clips a patch flat would lower it.
-    target = normalise_patches(take_tokens(seen.patches, seen.hidden), 2)
+    target = normalise_patches(seen.view.hidden_patches(), 2)
     assert found.patch_mean_error == pytest.approx(target.square().mean().item(), rel=1e-5)
     assert 0.9 < found.patch_mean_error <= 29 / 30 + 1e-6
     # On noise an interpolation knows nothing, and must not look worse than the mean for it.
@@ -97,14 +102,24 @@ def test_baselines_on_the_normalised_target(task, batch):
 
 def test_interpolation_beats_the_mean_where_the_image_is_smooth_and_is_as_good_as_it_can_be():
     seen = looked(smooth_image(), ratio=0.5)
-    term = ReconstructHidden(CONFIG, TokenDecoderConfig(dim=12, depth=1, heads=2), AttentionKernel())
-    found = reconstruction_health(term, seen, CONFIG)
+    found = reconstruction_health(ReconstructHidden(CONFIG.windows_hu, TermSettings()), guessing_nothing(seen))
     assert found.interpolation_error < 0.6 * found.patch_mean_error
     target = normalise_patches(take_tokens(seen.patches, seen.hidden), 1)
-    guess = normalise_patches(take_tokens(patchify(interpolate_hidden(seen, CONFIG), CONFIG.patch), seen.hidden), 1)
+    guess = normalise_patches(take_tokens(patchify(interpolate_hidden(seen), CONFIG.patch), seen.hidden), 1)
     tried = [(factor * guess - target).square().mean().item() for factor in torch.linspace(0, 1.5, 31)]
     assert min(tried) >= found.interpolation_error - 1e-6
     assert min(tried) == pytest.approx(found.interpolation_error, rel=5e-3)
+
+
+def test_baselines_of_voxels_by_hand():
+    """Nothing is normalised: the mean of a patch leaves its variance, an interpolation its plain error."""
+    seen = looked(smooth_image(), ratio=0.5)
+    found = reconstruction_health(ReconstructVoxels(CONFIG.windows_hu, TermSettings()), guessing_nothing(seen))
+    hidden = seen.hidden_patches()
+    assert found.error == pytest.approx(hidden.square().mean().item(), rel=1e-5)
+    assert found.patch_mean_error == pytest.approx(hidden.var(dim=2, unbiased=False).mean().item(), rel=1e-4)
+    guess = take_tokens(patchify(interpolate_hidden(seen), CONFIG.patch), seen.hidden)
+    assert found.interpolation_error == pytest.approx((guess - hidden).square().mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("dim", [2, 7, 20])
@@ -134,15 +149,13 @@ def test_collapsed_features_have_rank_one(noise):
 
 
 def test_pictures_show_what_was_seen_and_only_the_pattern_is_the_networks(task, batch):
-    seen, config = task.look(batch, 0), task.encoder.config
-    term = task.terms["reconstruct_hidden"]
-    original, visible, made = (
-        patchify(picture, config.patch) for picture in reconstruction_pictures(term, seen, config)
-    )
+    looked_at, config = task.look(batch, 0)["vit"], task.encoder.config
+    term, seen = task.term("reconstruct_hidden"), looked_at.view
+    original, visible, made = (patchify(picture, config.patch) for picture in reconstruction_pictures(term, looked_at))
     torch.testing.assert_close(unpatchify(original, config.tokens, config.patch), task.encoder.windows(batch.images_hu))
     assert torch.isnan(take_tokens(visible, seen.hidden)).all()
     assert torch.equal(take_tokens(visible, seen.visible), take_tokens(seen.patches, seen.visible))
     assert torch.equal(take_tokens(made, seen.visible), take_tokens(seen.patches, seen.visible))
     drawn, true = (take_tokens(rows, seen.hidden).unflatten(2, (30, 2)) for rows in (made, seen.patches))
     pattern = (drawn - true.mean(2, keepdim=True)) / torch.sqrt(true.var(2, keepdim=True) + 1e-6)
-    torch.testing.assert_close(pattern.flatten(2), term.predict(seen), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(pattern.flatten(2), looked_at.made_patches(), rtol=1e-3, atol=1e-4)

@@ -8,11 +8,11 @@ from safetensors.torch import load
 
 from apatite.io.store import Prepared
 from apatite.nn.attention import AttentionKernel
-from apatite.nn.models import model_size
 from apatite.pretrain import panel as panel_module
-from apatite.pretrain.methods import METHODS, PretrainTask
+from apatite.pretrain.methods import METHODS
 from apatite.pretrain.panel import HealthPanel
-from apatite.pretrain.stage import encoder_config
+from apatite.pretrain.stage import shapes_of
+from apatite.pretrain.task import PretrainTask
 
 
 @pytest.fixture
@@ -24,8 +24,7 @@ def prepared(prepared_folder) -> Prepared:
 def xs(config, prepared) -> PretrainTask:
     torch.manual_seed(0)
     method = replace(METHODS["mae"], hidden_ratio=0.75)
-    decoder = model_size(config.model).decoder
-    return PretrainTask(method, encoder_config(config, prepared), decoder, AttentionKernel(), 0)
+    return PretrainTask(method, shapes_of(config, prepared), AttentionKernel(), 0, steps=7)
 
 
 @pytest.fixture
@@ -67,8 +66,7 @@ def test_features_and_targets_of_the_probe_lie_at_the_same_places(panel, monkeyp
     assert panel.probed.targets is not None
     # The second window runs from 0 to 300 HU.
     panel.probed = replace(panel.probed, images_hu=300 * panel.probed.targets)
-    monkeypatch.setattr(panel.task, "terms", torch.nn.ModuleDict())
-    assert panel.check(0)["probe_dice"] == 0.5
+    assert panel._probe() == {"probe_dice": 0.5}
     features, targets = given[0]
     assert targets.shape == (4, 12, 128)
     assert 0 < targets.mean() < 0.5

@@ -1,8 +1,12 @@
 """Every fine-tuning recipe fits the data it is meant for."""
 
+from dataclasses import replace
+
 import pytest
 
 from apatite.ct.region import REGIONS
+from apatite.io.layouts import LAYOUTS, PUBLISHED
+from apatite.io.layouts.abdomen import ORGANS
 from apatite.nn.models import model_size
 from apatite.segment.model import SegmenterConfig
 from apatite.segment.recipes import RECIPES
@@ -26,3 +30,60 @@ def test_openkbp_builds_on_its_crop():
     encoder = model_size(config.model).encoder(crop=config.crop, patch=config.patch, windows_hu=config.windows_hu)
     segmenter = SegmenterConfig(encoder=encoder, decoder=config.decoder, num_labels=7).build()
     assert sum(p.numel() for p in segmenter.parameters()) > 1e5
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_data_sets_build_on_their_crop(name):
+    """With the grids of the recipe, narrow and shallow; grids are what may not fit."""
+    config = RECIPES[name]()
+    assert config.crop is not None
+    encoder = model_size(config.model).encoder(crop=config.crop, patch=config.patch, windows_hu=config.windows_hu)
+    narrow = replace(
+        config.unetrpp,
+        widths=(4, 8, 16, 32),
+        num_blocks=1,
+        base_width=4,
+        projections=(4, 4, 4, 4),
+        decoder_projection=4,
+    )
+    segmenter = SegmenterConfig(
+        encoder=replace(encoder, dim=12, depth=4, heads=2),
+        unetrpp=narrow.config(config.crop, config.windows_hu),
+        network=config.network,
+        num_labels=3,
+        deep_supervision=config.deep_supervision,
+    )
+    assert sum(p.numel() for p in segmenter.build().parameters()) > 1e5
+
+
+def test_published_batches_are_those_of_the_public_code():
+    found = {name: (RECIPES[name]().batch, RECIPES[name]().crop) for name in PUBLISHED}
+    assert found == {
+        "synapse": (2, (64, 128, 128)),
+        "btcv": (2, (96, 96, 96)),
+        "acdc": (4, (16, 160, 160)),
+        "msd_lung": (2, (32, 192, 192)),
+        "msd_brats": (2, (128, 128, 128)),
+    }
+    assert {RECIPES[name]().steps for name in PUBLISHED} == {1000 * 250}
+    assert {RECIPES[name]().network for name in PUBLISHED} == {"hybrid"}
+    assert set(PUBLISHED) <= set(LAYOUTS)
+
+
+def test_mirrored_organs_come_in_pairs():
+    for name in ("synapse", "btcv"):
+        for one, other in RECIPES[name]().augment.mirror_pairs:
+            assert ORGANS[one].replace("right", "left") == ORGANS[other]
+    paired = {value for pair in RECIPES["synapse"]().augment.mirror_pairs for value in pair}
+    assert paired == {value for value, organ in ORGANS.items() if organ.startswith(("left", "right"))}
+    for name in ("acdc", "msd_lung", "msd_brats"):
+        assert RECIPES[name]().augment.mirror_pairs == (), "ventricles are told by what they are, not by their side"
+
+
+def test_pretraining_and_fine_tuning_look_at_the_same():
+    from apatite.pretrain.recipes import RECIPES as PRETRAIN
+
+    for name in PUBLISHED:
+        before, after = PRETRAIN[name](), RECIPES[name]()
+        for key in ("model", "patch", "crop", "windows_hu", "stem", "unetrpp"):
+            assert getattr(before, key) == getattr(after, key), (name, key)

@@ -8,6 +8,8 @@ import pytest
 from apatite.calcium.measure import slice_weights_mm, volume_mm3
 from apatite.calibrate.interval import IntervalFitConfig, fit_interval
 from apatite.io.manifest import read_manifest
+from apatite.metrics.betti import betti_error
+from apatite.metrics.surface import span_mm, surface_distances
 from apatite.segment.predict import open_predictor
 from apatite.study.calibrate import CalibrateConfig, calibrate
 from apatite.study.cases import predict_cases
@@ -43,6 +45,11 @@ def test_every_row_by_hand(predictor, head_study):
                 )
                 assert row.predicted_mm3 == pytest.approx(volume_mm3(is_calcium, found.scan.stack))
                 assert row.reference_mm3 == pytest.approx(volume_mm3(is_true, found.scan.stack))
+                assert row.betti_error == betti_error(is_calcium, is_true)
+                apart_mm = surface_distances(is_calcium, is_true, found.scan.stack).percentile_mm()
+                if np.isinf(apart_mm):
+                    apart_mm = span_mm(found.prediction.is_counted, found.scan.stack)
+                assert row.hd95_mm == (None if np.isnan(apart_mm) else pytest.approx(apart_mm))
                 assert (row.patient_id, row.vendor) == (found.case.patient_id, found.case.vendor)
                 assert (row.soft_mm3 is None) == (title == "hu")
                 assert row.low_mm3 is None

@@ -24,7 +24,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"
 def any_outcome(draw: st.DrawFn) -> CaseOutcome:
     values: dict[str, object] = {}
     for field in fields(CaseOutcome):
-        kind = {int: COUNT, float: NUMBER, str: TEXT}.get(field.type, st.none() | NUMBER)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        kind = {int: COUNT, float: NUMBER, str: TEXT, int | None: st.none() | COUNT}.get(field.type, st.none() | NUMBER)  # pyright: ignore[reportArgumentType, reportCallIssue]
         values[field.name] = draw(kind)
     return CaseOutcome(**values)  # pyright: ignore[reportArgumentType]
 
@@ -64,6 +64,10 @@ def test_tables_of_earlier_versions_lack_what_was_not_known_then(tmp_path: Path,
     assert read_outcomes(rewritten(tmp_path, rows)) == {"m": four_cases}
     without = [{key: value for key, value in row.items() if key not in DERIVED} for row in rows]
     assert read_outcomes(rewritten(tmp_path, without)) == {"m": four_cases}
+    known = [replace(o, surface_dice=0.5, hd95_mm=1.5, betti_error=2) for o in four_cases]
+    before_hd95 = [{k: v for k, v in row.items() if k not in ("hd95_mm", "betti_error")} for row in table({"m": known})]
+    expected = [replace(o, surface_dice=0.5) for o in four_cases]
+    assert read_outcomes(rewritten(tmp_path, before_hd95)) == {"m": expected}
 
 
 @pytest.mark.parametrize("column", ["model", "case_id", "true_positive", "hu_gate", "vendor"])
@@ -86,7 +90,8 @@ def test_an_unknown_column_is_refused_with_the_nearest(tmp_path: Path, four_case
     [
         ("true_positive", "3.0"), ("true_positive", ""), ("false_negative", "-1"), ("lesions_found", "-2"),
         ("predicted_mm3", "nan"), ("reference_mm3", "inf"), ("predicted_mm3", ""), ("hu_gate", "none"),
-        ("surface_dice", "1,0"), ("label", "calcium"),
+        ("surface_dice", "1,0"), ("label", "calcium"), ("hd95_mm", "inf"), ("betti_error", "1.0"),
+        ("betti_error", "-1"),
     ],
 )  # fmt: skip
 def test_a_senseless_cell_is_refused_by_line_and_column(tmp_path: Path, four_cases, column: str, text: str) -> None:

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,33 @@ def test_surfaces_are_compared_in_mm_inside_the_region(scan: Scan):
     nothing = {"probability": np.zeros_like(probability), "is_reference": np.zeros_like(is_reference)}
     assert surface(0.4, probability=nothing["probability"]) == 0.0
     assert surface(0.4, **nothing) is None
+
+
+def test_hd95_and_betti_error_by_hand_and_what_they_are_where_nothing_is(scan: Scan):
+    probability, is_reference, is_counted = fields(scan)
+    case = Case(case_id="c1", patient_id="p1", image="c1.nii.gz")
+
+    def judged(found: np.ndarray, wanted: np.ndarray, hu_gate: float | None = None):
+        return outcome(found, wanted, scan, is_counted, 0.5, hu_gate=hu_gate, case=case, label=1)
+
+    # A second component, two slices away. Its top of 0.2 mm² is under 5 % of 13.8 mm², but not so with its furthest
+    # side, whose middle is 4 mm above the reference's edge, 1 mm of rows and 0.6 mm of columns beside it.
+    both = judged(probability, is_reference)
+    assert both.betti_error == 1
+    assert both.hd95_mm == pytest.approx(math.hypot(4.0, 1.0, 0.6))
+    # Gated, two voxels of three are left: one end of 1 mm² of 6 lies one column of 0.4 mm inside.
+    gated = judged(probability, is_reference, 130.0)
+    assert (gated.betti_error, gated.hd95_mm) == (0, pytest.approx(0.4))
+    nothing = np.zeros_like(probability)
+    # The region spans borders from −1 to 6.5 mm, five rows of 0.5 and seven columns of 0.4 mm.
+    span_mm = math.hypot(7.5, 2.5, 2.8)
+    missed, invented = judged(nothing, is_reference), judged(probability, np.zeros_like(is_reference))
+    assert missed.hd95_mm == invented.hd95_mm == pytest.approx(span_mm)
+    assert (missed.betti_error, invented.betti_error) == (1, 2)
+    is_counted[2] = False
+    assert judged(nothing, is_reference).hd95_mm == pytest.approx(math.hypot(4.5, 2.5, 2.8))
+    neither = judged(nothing, np.zeros_like(is_reference))
+    assert (neither.hd95_mm, neither.surface_dice, neither.betti_error) == (None, None, 0)
 
 
 def test_a_probability_equal_to_the_threshold_is_a_prediction(scan: Scan):

@@ -26,6 +26,20 @@ def test_every_figure_of_four_cases_by_hand(four_cases: list[CaseOutcome]):
     assert (summary.num_positive, summary.num_free, summary.num_unpredicted) == (3, 1, 1)
 
 
+def test_surface_and_topology_are_averaged_over_the_positive_cases_that_have_them(make_outcome):
+    cases = [
+        make_outcome("a", 6, 2, 2, hd95_mm=1.5, betti_error=3, surface_dice=0.5),
+        make_outcome("b", 0, 0, 4, hd95_mm=90.0, betti_error=1, surface_dice=0.0),
+        make_outcome("of an earlier version", 5, 0, 0),
+        make_outcome("free", 0, 6, 0, hd95_mm=90.0, betti_error=40, surface_dice=0.0),
+    ]
+    value = {name: estimate.value for name, estimate in summarise("m", cases, config=QUICK).estimates.items()}
+    assert (value["hd95_mm"], value["betti_error"], value["surface_dice"]) == (45.75, 2.0, 0.25)
+    unknown = summarise("m", cases[2:], config=QUICK).estimates
+    assert math.isnan(unknown["hd95_mm"].value)
+    assert unknown["hd95_mm"].unit == "mm"
+
+
 def test_cases_without_calcium_stand_apart(four_cases: list[CaseOutcome]):
     summary = summarise("m", four_cases, config=QUICK)
     assert summary.estimates["false_volume_mm3"].value == 3.0

@@ -117,6 +117,25 @@ def test_the_page_escapes_what_it_is_given_and_fetches_nothing(evaluation: Evalu
     assert "&lt;img src=" in text
 
 
+def test_surfaces_and_topology_stand_in_every_file(make_outcome, tmp_path: Path):
+    rows = [make_outcome(f"c{n}", 5 + n, 1, 3, hd95_mm=1.0 + n, betti_error=n % 3) for n in range(6)]
+    better = [replace(o, hd95_mm=0.5 * (o.hd95_mm or 0), betti_error=0) for o in rows]
+    page = write_evaluation(evaluate({"old": rows, "new": better}, QUICK), tmp_path, provenance={})
+    text = page.read_text()
+    assert text.count("HD95 (mm)") >= 2
+    assert text.count("Betti error") >= 2
+    values = json.loads((tmp_path / "summary.json").read_text())["apatite"]
+    of_all = [s for s in values["summaries"] if s["stratum"] == "all cases"]
+    assert [s["estimates"]["hd95_mm"]["value"] for s in of_all] == [3.5, 1.75]
+    assert [s["estimates"]["hd95_mm"]["unit"] for s in of_all] == ["mm", "mm"]
+    assert [s["estimates"]["betti_error"]["value"] for s in of_all] == [1.0, 0.0]
+    found = {d["quantity"]: d["estimate"] for d in values["differences"]}
+    assert (found["hd95_mm"]["value"], found["betti_error"]["value"]) == (-1.75, -1.0)
+    assert found["hd95_mm"]["high"] < 0
+    lines = list(csv.DictReader((tmp_path / "cases.csv").read_text().splitlines()))
+    assert [(line["hd95_mm"], line["betti_error"]) for line in lines[:2]] == [("1.0", "0"), ("2.0", "1")]
+
+
 def test_the_page_speaks_of_burden_groups_and_of_research_use_only(evaluation: Evaluation, tmp_path: Path):
     text = write_evaluation(evaluation, tmp_path, provenance={}, domains=("phantom",)).read_text()
     assert "not a medical device" in text

@@ -11,13 +11,13 @@ from apatite.cli.flags import CommonFlags
 
 What = Literal[
     "all", "splits", "main", "decoders", "agreement", "patch-sizes", "strata", "upsampling", "embedding-sizes",
-    "burden", "labels", "curves", "costs", "evidence",
+    "burden", "labels", "curves", "costs", "topology", "pretraining", "evidence",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draw(CommonFlags):
-    """Draw a table or a figure of the paper from the records of sweeps, or judge its claims.
+    """Draw a table or a figure of the papers from the records of sweeps, or judge their claims.
 
     What no run fills is shown as not run. `evidence` can also rewrite its part of a page.
 
@@ -37,7 +37,7 @@ class Draw(CommonFlags):
     reading: Literal["ungated", "gated"] = "ungated"
     """Predictions as they are, or only where the scan has at least 130 HU."""
     label: int = 1
-    """Label value to draw."""
+    """Label value to draw; `topology` takes the mean over all labels."""
     resamples: int = 1000
     """Bootstrap resamples of patients."""
     interval: Literal["bca", "percentile"] = "bca"

@@ -1,6 +1,7 @@
 """The verb `index`: one manifest from DICOM, images, nnU-Net raw, a decathlon list, BIDS or a table, split by patient.
 
-A DICOM tree is judged as well: which series are head CTs, which one of each study is scored, and why not the others.
+Published data sets come with their division, which is kept. A DICOM tree is judged as well: which series are head CTs,
+which one of each study is scored, and why not the others.
 """
 
 from dataclasses import dataclass
@@ -30,8 +31,21 @@ class Index(CommonFlags):
     """A folder of DICOM files or images, `images/` beside `labels/`, nnU-Net raw, a decathlon JSON, BIDS, a CSV."""
     out: OutputPath
     """The manifest to write (.csv)."""
-    layout: Literal["auto", "dicom", "folder", "nnunet", "decathlon", "bids", "csv"] = "auto"
-    """How the input is laid out."""
+    layout: Literal[
+        "auto",
+        "dicom",
+        "folder",
+        "nnunet",
+        "decathlon",
+        "bids",
+        "csv",
+        "synapse",
+        "btcv",
+        "acdc",
+        "msd_lung",
+        "msd_brats",
+    ] = "auto"
+    """How the input is laid out. The last five are published data sets, with the splits that papers use."""
     patient_pattern: str = ""
     """Regular expression; its first group, searched in the file name, is the patient. Without it each image is one."""
     label_names: tuple[str, ...] = ()
@@ -58,16 +72,20 @@ class Index(CommonFlags):
     """DICOM: the secret behind patient names, for the same names as elsewhere. Without it one is made beside -o."""
     all_series: FlagCreatePairsOff[bool] = False
     """DICOM: use every measurable series of a study, for pre-training, instead of the one to score."""
+    channel: str = ""
+    """Of images with several channels (msd_brats), the one to use, such as FLAIR; it is written beside -o."""
     to_nnunet: Path | None = None
     """Also write the labelled cases as nnU-Net raw (symbolic links) to this folder."""
 
     def run(self) -> Outcome:
         """Index, survey, split, check for leaks, write."""
-        from apatite.io.layouts import DICOM, detect_layout
+        from apatite.io.layouts import DICOM, PUBLISHED, detect_layout
         from apatite.io.splits import SplitConfig
 
         if self.out.suffix != ".csv":
             raise ConfigError(f"the manifest {self.out.name!r} does not end in .csv", fix="name it so with -o")
+        if self.layout in PUBLISHED:
+            self._check_published()
         config = SplitConfig(
             development=self.development,
             test=self.test,
@@ -75,7 +93,7 @@ class Index(CommonFlags):
             labelled=self.labelled,
             folds=self.folds,
             fold=self.fold,
-            keep_splits=self.keep_splits,
+            keep_splits=self.keep_splits or self.layout in PUBLISHED,
             seed=self.seed,
         )
         is_dicom = self.layout == DICOM or (
@@ -86,7 +104,6 @@ class Index(CommonFlags):
     def _run_images(self, config: "SplitConfig") -> Outcome:
         from dataclasses import replace
 
-        from apatite.io.layouts import read_layout
         from apatite.io.leaks import refuse_leaks
         from apatite.io.manifest import write_manifest
         from apatite.io.nnunet_raw import write_nnunet_raw
@@ -95,7 +112,7 @@ class Index(CommonFlags):
 
         if self.patient_key is not None or self.all_series:
             raise ConfigError("that is for DICOM", fix="leave out --patient-key and --all-series")
-        listed = read_layout(self.input, self.layout, self.patient_pattern)
+        listed, notes = self._read_images()
         listed = replace(listed, label_names=listed.label_names | _parse_names(self.label_names))
         if self.domain:
             listed = replace(listed, cases=tuple(replace(case, domain=self.domain) for case in listed.cases))
@@ -105,11 +122,41 @@ class Index(CommonFlags):
         write_manifest(self.out, manifest)
         exported = write_nnunet_raw(manifest, self.to_nnunet) if self.to_nnunet is not None else {}
         values, lines = _summary(self.out, manifest)
-        values |= {"failures": found.failures, "nnunet": exported}
+        values |= {"failures": found.failures, "nnunet": exported, "notes": notes}
+        lines += notes
         lines += [f"ignored column: {name}" for name in manifest.ignored_columns]
         lines += [f"left out {bad['case_id']}: {bad['what']} ({bad['code']})" for bad in found.failures]
         lines.append(_next(self.out))
         return Outcome(values=values, lines=lines, exit_code=EXIT_PARTIAL if found.failures else EXIT_OK)
+
+    def _read_images(self) -> tuple["Manifest", list[Any]]:
+        """What the input lists, and what had to be written anew to read it; one line for each."""
+        from apatite.io.channels import with_channel
+        from apatite.io.layouts import PUBLISHED, read_layout
+        from apatite.io.voxel_sizes import sizes_folder, with_pixdim_sizes
+
+        listed, lines = read_layout(self.input, self.layout, self.patient_pattern), list[Any]()
+        published = PUBLISHED.get(self.layout)
+        if published is not None and published.channels:
+            listed = with_channel(listed, published.channels, self.channel, self.out, bar)
+            lines.append(f"the images are the channel {self.channel} alone")
+        elif self.channel:
+            raise ConfigError("the images of this layout have one channel", fix="leave out --channel")
+        if published is not None and published.trusts_pixdim:
+            listed, count = with_pixdim_sizes(listed, self.out, bar)
+            if count:
+                lines.append(f"{count} files state two voxel sizes; those of pixdim: {sizes_folder(self.out)}")
+        return listed, lines
+
+    def _check_published(self) -> None:
+        """A published data set has its division; what would change it is refused before anything is read."""
+        plain = Index(input=self.input, out=self.out)
+        for name in ("development", "test", "labelled_fraction", "labelled", "folds", "fold", "seed", "label_names"):
+            if getattr(self, name) != getattr(plain, name):
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} would change what {self.layout} fixes",
+                    fix="leave it out; `finetune num_labelled=` takes fewer labels, and --layout folder other splits",
+                )
 
     def _run_dicom(self, config: "SplitConfig") -> Outcome:
         from apatite.io.dicom.cases import digests_of, key_path, to_manifest, write_parts
@@ -149,6 +196,7 @@ class Index(CommonFlags):
             ("--label-names", bool(self.label_names)),
             ("--to-nnunet", self.to_nnunet is not None),
             ("--keep-splits", self.keep_splits),
+            ("--channel", bool(self.channel)),
         ):
             if is_given:
                 raise ConfigError(f"{flag} has no meaning for a DICOM tree", fix="leave it out")

@@ -11,12 +11,12 @@ from apatite.cli.flags import CommonFlags
 
 @dataclass(frozen=True, kw_only=True)
 class List(CommonFlags):
-    """List methods, models, decoders or recipes by name.
+    """List methods, models, decoders, layouts or recipes by name.
 
     Example: apatite list recipes
     """
 
-    what: Positional[Literal["methods", "models", "decoders", "recipes"]]
+    what: Positional[Literal["methods", "models", "decoders", "layouts", "recipes"]]
     """What to list."""
 
     def run(self) -> Outcome:
@@ -30,7 +30,10 @@ class List(CommonFlags):
     def _methods(self) -> dict[str, str]:
         from apatite.pretrain.methods import METHODS
 
-        return {name: f"{', '.join(method.terms)}; {method.paper}" for name, method in METHODS.items()}
+        return {
+            name: f"{', '.join(f'{term} {weight.value:g}' for term, weight in method.weights())}; {method.paper}"
+            for name, method in METHODS.items()
+        }
 
     def _models(self) -> dict[str, str]:
         from apatite.nn.models import MODELS
@@ -45,6 +48,15 @@ class List(CommonFlags):
         from apatite.nn.decoders.registry import DECODERS
 
         return {name: (build.__doc__ or "").strip() for name, build in DECODERS.items()}
+
+    def _layouts(self) -> dict[str, str]:
+        from apatite.io.layouts import LAYOUTS, PUBLISHED
+
+        titles = {name: split.title for name, split in PUBLISHED.items()}
+        return {
+            f"index --layout {name}": titles.get(name) or (read.__doc__ or "").strip().split("\n")[0]
+            for name, read in LAYOUTS.items()
+        }
 
     def _recipes(self) -> dict[str, str]:
         from apatite.data.prepare import RECIPES as PREPARE

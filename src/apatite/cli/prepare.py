@@ -27,7 +27,9 @@ class Prepare(CommonFlags):
     """The manifest, from `apatite index` or `apatite phantom`."""
     out: OutputPath
     """The prepared folder to make."""
-    recipe: Literal["region-small", "region-paper", "volume"] = "region-small"
+    recipe: Literal["region-small", "region-paper", "volume", "synapse", "btcv", "acdc", "msd_lung", "msd_brats"] = (
+        "region-small"
+    )
     """What to make of each case."""
     workers: int = 1
     """Processes; the result does not depend on it. 0 works in this one, without limits of time and memory."""

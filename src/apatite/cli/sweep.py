@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from apatite.study.sweep.grid import Grid
     from apatite.study.sweep.state import SweepState
 
-READERS = ("perfect", "reader")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep(CommonFlags):
@@ -23,7 +21,7 @@ class Sweep(CommonFlags):
 
     Rows are done one after another in as many calls as it takes: the same command goes on where it was stopped, and
     ends with exit code 75 until nothing is left to do. Grids of the package: small-decoders, small-labels,
-    small-upsampling, small-seeds, paper.
+    small-upsampling, small-seeds, paper; topo-small, topo-consistency, topo-beyond, topo-phantom, topo-paper.
 
     Example: apatite sweep small-decoders -d study/prepared -o sweep --minutes 40
     """
@@ -33,8 +31,8 @@ class Sweep(CommonFlags):
     settings: Positional[tuple[str, ...]] = ()
     """Values of the grid to change: key=value, for example defaults.seed=1 resamples=200."""
     data: Annotated[UseAppendAction[tuple[str, ...]], arg(aliases=("-d",))] = ()
-    """Prepared folder; where a grid names several readers, perfect=FOLDER and reader=FOLDER. A folder that was begun
-    knows its data."""
+    """Prepared folder, or READER=FOLDER with the reader as the grid's rows name it: perfect and reader of a phantom
+    cohort, openkbp, synapse, … of a published data set. A folder that was begun knows its data."""
     out: OutputPath
     """Folder of the sweep; several grids may share it, and the rows that they have in common."""
     minutes: float | None = None
@@ -72,6 +70,8 @@ class Sweep(CommonFlags):
 
 def _folders(given: tuple[str, ...]) -> dict[str, Path]:
     """Prepared folders by reader; one without a reader's name stands under ""."""
+    from apatite.study.sweep.grid import READERS
+
     found: dict[str, Path] = {}
     for text in given:
         name, equals, folder = text.partition("=")

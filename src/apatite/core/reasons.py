@@ -47,6 +47,7 @@ REASONS: dict[str, tuple[Kind, str]] = {
     "BAD_RESCALE": ("refused", "has a rescale slope or intercept that is no usable number"),
     "HU_RANGE": ("refused", "holds values that cannot be Hounsfield units of a body"),
     "NONFINITE": ("refused", "holds values that are not finite"),
+    "FLAT": ("refused", "holds one value only, so that it has no standard deviation"),
     "BAD_PIXELS": ("refused", "describes its pixels in a way that cannot hold CT values"),
     "DUP_FILE": ("set aside", "is a second copy of an image"),
     "LOCALIZER": ("set aside", "is a localizer"),

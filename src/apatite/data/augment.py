@@ -12,6 +12,7 @@ Differs: from nnU-Net's, no random contrast or gamma, because HU are absolute.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from apatite.core.errors import ConfigError
 from apatite.core.rng import derived_seed, generator
 from apatite.core.scan import PADDING_HU
 from apatite.core.types import Image
-from apatite.data.resample import resample
+from apatite.data.resample import Maps, resample
 
 Targets = Float[Tensor, "batch labels depth height width"]
 """Which fraction of each voxel carries each label."""
@@ -127,8 +128,9 @@ def augment(
         raise ConfigError(f"{len(draws)} sample ids for {len(images)} images", where="augment")
     if config.flip_probability:
         images, targets = _mirror(images, targets, config, draws)
-    if config.rotation_deg or config.scale or config.shift_mm:
-        images, targets = _move(images, targets, config, draws)
+    maps = sampling_maps(draws, images.shape[2:], config)
+    if maps is not None:
+        images, targets = _move(images, targets, maps)
     if config.thickness_probability:
         images = _thicken(images, draws)
     if config.kernel_probability:
@@ -147,6 +149,7 @@ def augment_annotated(
     return torch.where(torch.tensor(is_mirrored, device=is_annotated.device)[:, None], swapped, is_annotated)
 
 
+@lru_cache(maxsize=4096)  # image, annotation and places of a sample each ask for it
 def draw(config: AugmentConfig, seed: int, step: int, sample: int) -> Draw:
     """What happens to one sample of one step."""
     source = generator(seed, "augment", step, sample)
@@ -170,6 +173,14 @@ def draw(config: AugmentConfig, seed: int, step: int, sample: int) -> Draw:
         noise_hu=config.noise_hu * noise,
         offset_hu=config.offset_hu * float(uniform[7]),
     )
+
+
+def sampling_maps(draws: Sequence[Draw], edges: Sequence[int], config: AugmentConfig) -> Maps | None:
+    """How samples of these edges (depth, height, width) are moved; `None` where none ever is."""
+    if not (config.rotation_deg or config.scale or config.shift_mm):
+        return None
+    extent_mm = np.array(edges[::-1]) * np.array(config.spacing_mm) / 2
+    return np.stack([_sampling_map(item, extent_mm) for item in draws])
 
 
 def thick_slices(depth: int, thickness: int, phase: int) -> Float[np.ndarray, "depth depth"]:
@@ -218,18 +229,13 @@ def _mirrored_order(num_labels: int, config: AugmentConfig) -> list[int]:
     return order
 
 
-def _move(
-    images: Image, targets: Targets | None, config: AugmentConfig, draws: Sequence[Draw]
-) -> tuple[Image, Targets | None]:
+def _move(images: Image, targets: Targets | None, maps: Maps) -> tuple[Image, Targets | None]:
     """Rotate, scale and shift all samples by one resampling; air is 0 meanwhile, the value of what lies outside."""
-    extent_mm = np.array(images.shape[:1:-1]) * np.array(config.spacing_mm) / 2
-    maps = np.stack([_sampling_map(item, extent_mm) for item in draws])
     moved = resample(images, maps, PADDING_HU)
     return moved, None if targets is None else resample(targets, maps, 0.0)
 
 
 def _sampling_map(item: Draw, extent_mm: np.ndarray) -> Float[np.ndarray, "3 4"]:
-    """From a point of the new image to the point of the old one that it shows, both from -1 to 1 along i, j, k."""
     matrix = np.diag(1 / extent_mm) @ (_rotation(item.angles_rad) / item.scale) @ np.diag(extent_mm)
     return np.concatenate([matrix, (np.array(item.shift_mm) / extent_mm)[:, None]], axis=1)
 

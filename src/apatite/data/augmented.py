@@ -1,10 +1,13 @@
 """Batches with augmentation, still a function of the step alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from apatite.data.augment import AugmentConfig, augment, augment_annotated
+import torch
+
+from apatite.data.augment import AugmentConfig, augment, augment_annotated, draw, sampling_maps
 from apatite.data.batches import Batch
+from apatite.data.places import CropPlaces
 
 
 class Augmented:
@@ -26,4 +29,25 @@ class Augmented:
         images, targets = augment(batch.images_hu, batch.targets, *keys)
         # A mirrored left organ is a right one, also in what was looked for.
         is_annotated = None if batch.is_annotated is None else augment_annotated(batch.is_annotated, *keys)
-        return replace(batch, images_hu=images, targets=targets, is_annotated=is_annotated)
+        places = None if batch.places is None else augment_places(batch.places, images.shape[2:], *keys)
+        return replace(batch, images_hu=images, targets=targets, is_annotated=is_annotated, places=places)
+
+
+def augment_places(
+    places: CropPlaces, edges: Sequence[int], config: AugmentConfig, seed: int, step: int, sample_ids: Sequence[int]
+) -> CropPlaces:
+    """Where crops lie after the same draws: mirrored first, then moved, as the images are.
+
+    Args:
+        places: Before.
+        edges: Of a crop, depth, height, width.
+        config: How much.
+        seed: Of the run.
+        step: Of the run.
+        sample_ids: One per sample.
+    """
+    draws = [draw(config, seed, step, sample) for sample in sample_ids]
+    if config.flip_probability:
+        places = places.mirrored(torch.tensor([item.is_mirrored for item in draws]))
+    maps = sampling_maps(draws, edges, config)
+    return places if maps is None else places.moved(maps)

@@ -18,6 +18,7 @@ from apatite.core.errors import ApatiteError, ConfigError, DataError
 from apatite.core.rng import generator
 from apatite.core.share import WHOLE, Share
 from apatite.core.types import Edges
+from apatite.data.places import CropPlaces, Spacing, VolumeSizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Batch:
             labels.
         is_annotated: `batch labels`, True where the label was looked for.
         first_sample: Place of the first sample in the step's batch, where several processes share it: draws go by it.
+        places: Where each crop lies in its volume; `None` where the source does not know how large its voxels are.
     """
 
     case_ids: tuple[str, ...]
@@ -38,6 +40,7 @@ class Batch:
     targets: Float[Tensor, "batch labels depth height width"] | None = None
     is_annotated: Bool[Tensor, "batch labels"] | None = None
     first_sample: int = 0
+    places: CropPlaces | None = None
 
     @property
     def sample_ids(self) -> range:
@@ -48,19 +51,35 @@ class Batch:
         """The same batch on a device."""
         if device == self.images_hu.device.type:
             return self
-        moved = {name: getattr(self, name) for name in ("images_hu", "targets", "is_annotated")}
+        moved = {name: getattr(self, name) for name in ("images_hu", "targets", "is_annotated", "places")}
         return replace(self, **{name: value if value is None else value.to(device) for name, value in moved.items()})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cut:
+    """One crop.
+
+    Attributes:
+        image_hu: Float32.
+        target: `labels depth height width`, float32; `None` where it was not asked for.
+        start: Its first voxel in the volume, along depth, height, width.
+    """
+
+    image_hu: Float[Tensor, "depth height width"]
+    target: Float[Tensor, "labels depth height width"] | None
+    start: Edges
 
 
 @runtime_checkable
 class LabelledCrop(Protocol):
-    """Where crops come from."""
+    """Where crops come from; `sizes` are those of the volumes they are cut from, where known."""
 
     case_ids: Sequence[str]
     is_annotated: np.ndarray
+    sizes: VolumeSizes | None
 
-    def crop(self, case: int, draw: np.random.Generator, *, labelled: bool) -> tuple[Tensor, Tensor | None]:
-        """HU `depth height width` and, if asked for, the target `labels depth height width`, both float32."""
+    def crop(self, case: int, draw: np.random.Generator, *, labelled: bool) -> Cut:
+        """A crop of a case, with its target if asked for."""
         ...
 
 
@@ -73,7 +92,11 @@ class RegionSource:
         case_ids: Names, in the arrays' order.
         is_annotated: `cases labels`.
         device: Where they are held, and crops are made.
+        spacings_mm: Of each case's voxels along i, j, k; without it nothing is said about where crops lie.
     """
+
+    shows_whole_volumes = True
+    """Every crop is all of its volume: where it lies is the same for all, and nothing can be learned from it."""
 
     def __init__(
         self,
@@ -82,20 +105,25 @@ class RegionSource:
         case_ids: Sequence[str],
         is_annotated: np.ndarray,
         device: str = "cpu",
+        *,
+        spacings_mm: Sequence[Spacing] | None = None,
     ) -> None:
         self.images = _held(images, device)
+        shapes = [images.shape[1:]] * len(images)
+        self.sizes = None if spacings_mm is None else VolumeSizes.of(shapes, spacings_mm)
         self.fractions = None if fractions is None else _held(fractions, device)
         self.case_ids, self.is_annotated = case_ids, is_annotated
 
-    def crop(self, case: int, draw: np.random.Generator, *, labelled: bool) -> tuple[Tensor, Tensor | None]:
+    def crop(self, case: int, draw: np.random.Generator, *, labelled: bool) -> Cut:
         """The whole region; nothing is drawn."""
         del draw
         image = self.images[case].float()
-        if not labelled:
-            return image, None
+        return Cut(image_hu=image, target=self._target(case, image) if labelled else None, start=(0, 0, 0))
+
+    def _target(self, case: int, image: Tensor) -> Tensor:
         if self.fractions is None:
-            return image, image.new_zeros(self.is_annotated.shape[1], *image.shape)
-        return image, self.fractions[case].float() / 255
+            return image.new_zeros(self.is_annotated.shape[1], *image.shape)
+        return self.fractions[case].float() / 255
 
 
 class VolumeSource:
@@ -108,12 +136,13 @@ class VolumeSource:
         is_annotated: `cases labels`.
         crop_edges: Depth, height, width of a crop.
         device: Where they are held, and crops are made.
+        spacings_mm: Of each case's voxels along i, j, k; without it nothing is said about where crops lie.
     """
 
     foreground_share = 0.7
     """Share of labelled crops that contain a randomly chosen labelled voxel, at a random place."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what may be left out is keyword-only
         self,
         images: Sequence[np.ndarray],
         labels: Sequence[np.ndarray | None],
@@ -121,6 +150,8 @@ class VolumeSource:
         is_annotated: np.ndarray,
         crop_edges: Edges,
         device: str = "cpu",
+        *,
+        spacings_mm: Sequence[Spacing] | None = None,
     ) -> None:
         for case_id, image in zip(case_ids, images, strict=True):
             if any(have < want for have, want in zip(image.shape, crop_edges, strict=True)):
@@ -135,8 +166,14 @@ class VolumeSource:
         values = range(1, is_annotated.shape[1] + 1)
         self._places = [{} if label is None else {v: _places(label, v) for v in values} for label in labels]
         self.case_ids, self.is_annotated, self.crop_edges = case_ids, is_annotated, crop_edges
+        self.sizes = None if spacings_mm is None else VolumeSizes.of([image.shape for image in images], spacings_mm)
 
-    def crop(self, case: int, draw: np.random.Generator, *, labelled: bool) -> tuple[Tensor, Tensor | None]:
+    @property
+    def shows_whole_volumes(self) -> bool:
+        """Whether every crop is all of its volume: where it lies is then the same for all."""
+        return all(tuple(image.shape) == tuple(self.crop_edges) for image in self.images)
+
+    def crop(self, case: int, draw: np.random.Generator, *, labelled: bool) -> Cut:
         """A random crop; if labelled, most often one with a label in it."""
         label = self.labels[case] if labelled else None
         image = self.images[case]
@@ -145,7 +182,8 @@ class VolumeSource:
             start = self._start_around_label(case, draw)
         place = tuple(slice(s, s + edge) for s, edge in zip(start, self.crop_edges, strict=True))
         cut = image[place].float()
-        return cut, self._target(label, place, cut) if labelled else None
+        target = self._target(label, place, cut) if labelled else None
+        return Cut(image_hu=cut, target=target, start=(start[0], start[1], start[2]))
 
     def _target(self, label: Tensor | None, place: tuple[slice, ...], cut: Tensor) -> Tensor:
         """One plane per label; all empty where a case has no label map (and nothing annotated)."""
@@ -204,8 +242,8 @@ class Batches:
         """
         chosen = [self._case(step * self.batch + sample) for sample in self.samples]
         crops = [self._crop(step, sample, case) for sample, case in zip(self.samples, chosen, strict=True)]
-        images = torch.stack([image for image, _ in crops])[:, None]
-        targets = [target for _, target in crops if target is not None]
+        images = torch.stack([cut.image_hu for cut in crops])[:, None]
+        targets = [cut.target for cut in crops if cut.target is not None]
         # One target per sample, or a label would be learned with the wrong image.
         assert len(targets) == (len(crops) if self.labelled else 0)
         return Batch(
@@ -216,9 +254,17 @@ class Batches:
             if self.labelled
             else None,
             first_sample=self.samples.start,
+            places=self._crop_places(chosen, crops),
         )
 
-    def _crop(self, step: int, sample: int, case: int) -> tuple[Tensor, Tensor | None]:
+    def _crop_places(self, chosen: list[int], crops: list[Cut]) -> CropPlaces | None:
+        if self.source.sizes is None:
+            return None
+        image = crops[0].image_hu
+        edges = image.shape[0], image.shape[1], image.shape[2]
+        return self.source.sizes.places(chosen, [cut.start for cut in crops], edges).to(image.device)
+
+    def _crop(self, step: int, sample: int, case: int) -> Cut:
         try:
             return self.source.crop(case, generator(self.seed, "crop", step, sample), labelled=self.labelled)
         except ApatiteError:

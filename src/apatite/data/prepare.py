@@ -25,7 +25,7 @@ from apatite.batch.rows import Row
 from apatite.batch.supervise import supervise
 from apatite.batch.worker import CaseLimits
 from apatite.core.commit import committed_folder, sweep_beside
-from apatite.core.errors import ApatiteError, BusyError, DataError, StoppedError, StorageError
+from apatite.core.errors import ApatiteError, BusyError, ConfigError, DataError, StoppedError, StorageError
 from apatite.core.reasons import REASONS
 from apatite.core.stop import StopRequest, stop_on_signal
 from apatite.core.watch import Watch, unwatched
@@ -94,11 +94,13 @@ def prepare(
         given: Templates, decisions and limits.
 
     Raises:
+        ConfigError: calcium, which is defined by HU, in images that are to be counted in something else.
         DataError: no case has a split, a leak, the folder exists, or not one case is good.
         StorageError: as `core.commit.committed_folder`; the same call goes on.
         StoppedError: a signal asked to stop; the same call goes on.
     """
     given = given or PrepareWith()
+    _refuse_calcium_without_hu(manifest, config)
     _refuse_existing(folder)
     cases = _cases_with_split(manifest)
     refuse_leaks(cases, {})
@@ -180,6 +182,15 @@ def _case_row(case: Case, by_case: Mapping[str, Row], rejected: Mapping[str, str
         code = rejected[case.case_id]
         return CaseRow(case_id=case.case_id, split=case.split, verdict="rejected", code=code, what=REASONS[code][1])
     return CaseRow(case_id=case.case_id, split=case.split, verdict="unused")
+
+
+def _refuse_calcium_without_hu(manifest: Manifest, config: PrepareConfig) -> None:
+    if config.intensity != "hu" and "calcium" in manifest.label_names.values():
+        raise ConfigError(
+            f"calcium is defined by Hounsfield units, which intensity={config.intensity} does not keep",
+            where="intensity",
+            fix="use intensity=hu, or give the label another name",
+        )
 
 
 def _refuse_existing(folder: Path) -> None:

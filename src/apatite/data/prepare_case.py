@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32, Int16, UInt8
 from scipy import ndimage
 
 from apatite.core.errors import DataError
+from apatite.core.intensity import Intensity, in_intensity
 from apatite.core.scan import Scan, SliceStack
 from apatite.core.volume import Grid, Volume, axis_aligned_grid
 from apatite.ct.region import RegionConfig, cut_fraction, cut_region
@@ -31,7 +32,7 @@ class PreparedCase:
     """What one case became.
 
     Attributes:
-        image_hu: Int16 HU on the grid, depth height width.
+        image_hu: Int16 on the grid, depth height width: HU, or what `core.intensity` makes of images without them.
         labels: Regions: uint8 labels × depth × height × width, 255 × the annotated fraction. Whole volumes: uint8
             depth height width, 0 for background, else 1 + the place of the label among all label values. `None`
             without a label map.
@@ -48,7 +49,11 @@ class PreparedCase:
 
 
 def prepare_region(
-    manifest: Manifest, case: Case, region: RegionConfig, templates: Sequence[Template] = ()
+    manifest: Manifest,
+    case: Case,
+    region: RegionConfig,
+    templates: Sequence[Template] = (),
+    intensity: Intensity = "hu",
 ) -> PreparedCase:
     """Cut the region of one case.
 
@@ -57,6 +62,7 @@ def prepare_region(
         case: Which one.
         region: Size and spacing.
         templates: To find the region with, in a whole head that does not state it.
+        intensity: What the image is counted in.
 
     Raises:
         DataError: the image or its label cannot be used, or the scan does not show the region.
@@ -68,12 +74,17 @@ def prepare_region(
     if label is not None:
         values = sorted(manifest.label_names)
         fractions = np.stack([_rounded(_fraction(label == value, scan.stack, grid)) for value in values])
-    image = _as_int16(cut_region(scan, grid).voxels)
+    image = _as_int16(cut_region(in_intensity(scan, intensity, case.case_id), grid).voxels)
     return PreparedCase(image_hu=image, labels=fractions, grid=grid, image_digest=_digest(scan), found=found)
 
 
 def prepare_volume(
-    manifest: Manifest, case: Case, spacing_mm: tuple[float, float, float], least_shape: Edges, body_hu: float
+    manifest: Manifest,
+    case: Case,
+    spacing_mm: tuple[float, float, float],
+    least_shape: Edges,
+    body_hu: float,
+    intensity: Intensity = "hu",
 ) -> PreparedCase:
     """Resample the whole body of one case onto a regular grid along the patient's axes.
 
@@ -82,9 +93,10 @@ def prepare_volume(
     """
     scan = read_image(manifest.image_path(case), case.case_id)
     label = _read_checked_label(manifest, case, scan.stack)
-    grid = body_grid(scan, spacing_mm, least_shape, body_hu)
+    counted = in_intensity(scan, intensity, case.case_id)
+    grid = body_grid(counted, spacing_mm, least_shape, body_hu)
     labels = None if label is None else _label_index(label, sorted(manifest.label_names), scan.stack, grid)
-    image = _as_int16(cut_region(scan, grid).voxels)
+    image = _as_int16(cut_region(counted, grid).voxels)
     return PreparedCase(image_hu=image, labels=labels, grid=grid, image_digest=_digest(scan))
 
 

@@ -73,8 +73,10 @@ class PrepareTask:
     def _prepared(self, case: Case) -> PreparedCase:
         config = self.config
         if config.kind == "region":
-            return prepare_region(self.manifest, case, config.region, self.templates)
-        return prepare_volume(self.manifest, case, config.spacing_mm, config.least_shape, config.body_hu)
+            return prepare_region(self.manifest, case, config.region, self.templates, config.intensity)
+        return prepare_volume(
+            self.manifest, case, config.spacing_mm, config.least_shape, config.body_hu, config.intensity
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

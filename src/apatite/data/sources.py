@@ -36,14 +36,25 @@ def open_source(prepared: Prepared, rows: Sequence[int], crop: Edges | None, dev
             )
         # Regions are small: 5 000 of 96×96×32 are 3 GB. What was asked for is read once, at memory speed.
         return RegionSource(
-            np.asarray(prepared.images[rows]), np.asarray(prepared.fractions[rows]), case_ids, is_annotated, device
+            np.asarray(prepared.images[rows]),
+            np.asarray(prepared.fractions[rows]),
+            case_ids,
+            is_annotated,
+            device,
+            spacings_mm=[prepared.grid(row).spacing_mm for row in rows],
         )
     if crop is None:
         raise ConfigError("whole volumes need a crop", fix="set crop=[64, 64, 64]")
     volumes = [prepared.volume(case_id) for case_id in case_ids]
     labels = [None if volume.labels is None else np.asarray(volume.labels[:]) for volume in volumes]
     return VolumeSource(
-        [np.asarray(volume.image[:]) for volume in volumes], labels, case_ids, is_annotated, crop, device
+        [np.asarray(volume.image[:]) for volume in volumes],
+        labels,
+        case_ids,
+        is_annotated,
+        crop,
+        device,
+        spacings_mm=[volume.grid.spacing_mm for volume in volumes],
     )
 
 

@@ -49,31 +49,47 @@ class OptimConfig:
             )
 
 
-def build_optimizer(module: nn.Module, config: OptimConfig, encoder_depth: int = 0) -> torch.optim.AdamW:
+def build_optimizer(
+    module: nn.Module, config: OptimConfig, encoder_depth: int = 0, encoder: str = "encoder"
+) -> torch.optim.AdamW:
     """AdamW over a module; each group carries `lr_scale`, by which the schedule multiplies.
 
+    A module that has parameters of more than one axis which must not be decayed, such as positions or temperatures,
+    names them in a class attribute `undecayed`.
+
     Args:
-        module: Its encoder, if any, is the attribute `encoder`.
+        module: What learns.
         config: Rates.
         encoder_depth: Blocks of the encoder, for layer-wise decay; only without one it may stay 0.
+        encoder: Name of the encoder, if any, in the module.
     """
     groups: dict[tuple[float, float], dict] = {}
+    undecayed = _undecayed(module)
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        below_top = encoder_depth + 1 - layer_of(name, encoder_depth)
+        below_top = encoder_depth + 1 - layer_of(name, encoder_depth, encoder)
         # A depth that is too small would raise the rate of upper layers instead of lowering that of lower ones.
         assert below_top >= 0 or config.layer_decay == 1, f"{name} lies above {encoder_depth} blocks"
         scale = config.layer_decay**below_top
-        decay = 0.0 if parameter.ndim <= 1 else config.weight_decay
+        decay = 0.0 if parameter.ndim <= 1 or name in undecayed else config.weight_decay
         group = groups.setdefault((scale, decay), {"params": [], "lr_scale": scale, "weight_decay": decay})
         group["params"].append(parameter)
     return torch.optim.AdamW(list(groups.values()), lr=config.lr, betas=config.betas, fused=True)
 
 
-def layer_of(name: str, encoder_depth: int) -> int:
+def _undecayed(module: nn.Module) -> set[str]:
+    """Names of the parameters that their own modules except from decay."""
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, part in module.named_modules()
+        for name in getattr(part, "undecayed", ())
+    }
+
+
+def layer_of(name: str, encoder_depth: int, encoder: str = "encoder") -> int:
     """Layer of a parameter: 0 for the embedding, 1 ... depth for the encoder's blocks, depth + 1 above it."""
-    if not name.startswith("encoder."):
+    if not name.startswith(f"{encoder}."):
         return encoder_depth + 1
     block = re.search(r"\.blocks\.(\d+)\.", name)
     if block:

@@ -15,7 +15,7 @@ from apatite.core.errors import ConfigError, ModelError
 from apatite.io.strict_json import levels
 
 FORMAT_VERSION = 1
-KINDS = ("encoder", "segmenter")
+KINDS = ("encoder", "hybrid", "segmenter")
 RESEARCH_USE_ONLY = (
     "Research prototype: not a medical device, not cleared or marked by any authority. "
     "Outputs must not be used for diagnosis, treatment or patient management."
@@ -83,7 +83,7 @@ class ModelCard:
     """The content of `model.json`.
 
     Attributes:
-        kind: `encoder` (no labels) or `segmenter`.
+        kind: `encoder` (a ViT) or `hybrid` (a UNETR++, with a ViT or without), both without labels; or `segmenter`.
         architecture: Values of the network's configuration.
         recipe: Name of the recipe that made it.
         input: What it must be given.
@@ -118,7 +118,7 @@ class ModelCard:
                 f"domains must name {', '.join(DOMAIN_STAGES)}, not {', '.join(self.domains) or 'nothing'}"
             )
         if (self.kind == "segmenter") != bool(self.label_names):
-            raise ConfigError("a segmenter has named labels, an encoder has none")
+            raise ConfigError("a segmenter has named labels, what is pre-trained has none")
         if not all(1 <= value <= 254 and name for value, name in self.label_names.items()):
             raise ConfigError(f"label names {self.label_names} must be words for values from 1 to 254")
         if (self.calibration is None) != (not self.domains["calibration"]):

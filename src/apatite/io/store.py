@@ -8,20 +8,22 @@
     volumes/        whole volumes: one Zarr v3 group per case, `image` (int16 HU) and, where labelled, `labels`
 
 Labels are numbered by their place in the ascending list of label values: plane 0 of `fractions` and index 1 of
-`labels` are the first. Which of them were looked for in a case is in `is_annotated`.
+`labels` are the first. Which of them were looked for in a case is in `is_annotated`. Images without Hounsfield units
+are counted in what `Prepared.intensity` says.
 """
 
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import zarr
 from jaxtyping import Bool, Float64, Int, Int16, UInt8
 
 from apatite.core.errors import DataError
+from apatite.core.intensity import Intensity
 from apatite.core.volume import Grid
 from apatite.io.manifest import Case, Manifest, read_manifest
 
@@ -90,6 +92,18 @@ class Prepared:
     def cases(self) -> tuple[Case, ...]:
         """The prepared cases, in the order of the arrays."""
         return self.manifest.cases
+
+    @property
+    def intensity(self) -> Intensity:
+        """What the images are counted in; a folder that was prepared before there was a choice holds HU.
+
+        Raises:
+            DataError: it is counted in something that is not known here.
+        """
+        found = self.about.get("config", {}).get("intensity", "hu")
+        if found not in get_args(Intensity):
+            raise DataError(f"is counted in {found!r}", where=str(self.folder), fix="prepare it anew")
+        return found
 
     @property
     def label_values(self) -> tuple[int, ...]:

@@ -11,15 +11,17 @@ faces. On slices that are not sheared that is the exact distance to the other su
 
 Source: Nikolov et al. 2018 (arXiv 1809.04430), section "Performance metrics".
 Differs: surface elements are the faces of voxels, not marching-cubes elements, so each lies where the labels change.
+HD95 is the larger of both directions, as MONAI's; medpy pools both before it takes the percentile.
 """
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations_with_replacement, product
 from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
 
 from apatite.core.scan import SliceStack
 from apatite.metrics.lesion import box_of
@@ -63,7 +65,10 @@ class SurfaceDistances:
         return float((area_mm2 * distance_mm).sum() / area_mm2.sum()) if area_mm2.size else float("nan")
 
     def percentile_mm(self, share: float = 0.95) -> float:
-        """The larger of both directions' distances within which `share` of the area lies; nan, infinite as the mean."""
+        """The larger of both directions' distances within which `share` of the area lies; nan, infinite as the mean.
+
+        At 0.95 that is HD95, the 95th percentile of the Hausdorff distance.
+        """
         if not len(self.predicted_mm2) + len(self.reference_mm2):
             return float("nan")
         if not len(self.predicted_mm2) or not len(self.reference_mm2):
@@ -124,6 +129,29 @@ def surface_distances(
     )
 
 
+def span_mm(is_marked: Marked, stack: SliceStack) -> float:
+    """The largest distance between two points of the box of rows, columns and slices around the marked voxels.
+
+    No two surfaces inside that box are further apart, so it stands for the distance to a surface that is not there:
+    finding nothing is never nearer than finding something at a wrong place.
+
+    Args:
+        is_marked: True in the region; at least one voxel.
+        stack: Where the slices lie.
+
+    Raises:
+        ValueError: the region does not fit the slices, or is empty.
+    """
+    if is_marked.shape != stack.shape or not is_marked.any():
+        raise ValueError(f"a region of {is_marked.sum()} voxels of {is_marked.shape} has no span on {stack.shape}")
+    lattice = _Lattice(stack)
+    ends = [(2 * edge.start, 2 * edge.stop) for edge in box_of(is_marked)]
+    planes = np.arange(ends[0][0], ends[0][1] + 1, 2)
+    columns = [lattice.points_ras_mm(np.array([(plane, *corner) for plane in planes])) for corner in product(*ends[1:])]
+    # Slices need not lie on a straight line, so the corners of every plane are asked.
+    return max(float(cdist(one, other).max()) for one, other in combinations_with_replacement(columns, 2))
+
+
 class _Lattice:
     """Where the half-voxel lattice of a stack lies in the patient."""
 
@@ -141,7 +169,7 @@ class _Lattice:
 
     def points_ras_mm(self, places: Places) -> Float[np.ndarray, "places 3"]:
         """Pixel (0, 0) of slice k is place (2k + 1, 1, 1)."""
-        return self.planes_ras_mm[places[:, 0]] + (places[:, 1:] - 1) @ self.half_steps_ras_mm
+        return self.planes_ras_mm[places[:, 0]] + (places[:, 1:] - 1.0) @ self.half_steps_ras_mm
 
     def area_mm2(self, faces: Places) -> Float[np.ndarray, "places"]:
         """Of faces, by the axis along which their place is even."""
@@ -192,8 +220,8 @@ def _distance_mm(faces: Places, others: Places, lattice: _Lattice, most_mm: floa
     distance_mm = np.full(len(faces), np.inf)
     if not len(faces) or not len(others):
         return distance_mm
-    targets = np.unique(lattice.codes(_with_edges(others)))
-    is_shared = np.isin(lattice.codes(faces), targets)
+    targets = _distinct(lattice.codes(_with_edges(others)))
+    is_shared = np.isin(lattice.codes(faces), targets, assume_unique=True)
     distance_mm[is_shared] = 0.0
     if not is_shared.all():
         points = lattice.points_ras_mm(faces[~is_shared])
@@ -210,6 +238,12 @@ def _with_edges(faces: Places) -> Places:
     of_axes = [faces[faces[:, axis] % 2 == 0] for axis in range(3)]
     steps = list(product((-1, 0, 1), repeat=2))
     return np.concatenate([of_axes[axis] + np.insert(step, axis, 0) for axis in range(3) for step in steps])
+
+
+def _distinct(codes: Int[np.ndarray, "_"]) -> Int[np.ndarray, "_"]:
+    """Each number once, ascending; of millions far faster than `np.unique`, which hashes them."""
+    ordered = np.sort(codes)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
 
 
 def _near(

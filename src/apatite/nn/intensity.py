@@ -1,13 +1,14 @@
 """Hounsfield units to network units: one channel per window.
 
 HU are absolute, so the constants are global and never those of one image. The windows are part of the model and
-travel with it.
+travel with it. Images without HU come counted in standard deviations (`core.intensity`), and so are their windows.
 
 Source: the nnU-Net data set builder of the group of Jin et al. 2025 writes two channels, [-1024, 3071] and [0, 300]
 HU; whether their ViT used both is not known.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,13 @@ from apatite.core.errors import ConfigError
 from apatite.core.types import Image
 
 Window = tuple[float, float]
+
+ABDOMEN_HU: Final[Window] = (-175.0, 250.0)
+"""Soft tissue with contrast agent, as SelfMedMAE."""
+CHEST_HU: Final[Window] = (-1000.0, 400.0)
+"""Lung and soft tissue: our choice."""
+DEVIATIONS: Final[Window] = (-768.0, 1024.0)
+"""Of images counted in standard deviations: from three below the mean to four above it."""
 
 
 class Windows(nn.Module):

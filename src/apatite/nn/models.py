@@ -1,7 +1,8 @@
-"""The sizes of ViTiac by name.
+"""The sizes of ViTiac by name, and the usual B.
 
 Source: Jin et al. 2025 (arXiv 2507.01744): S 240/12/12 with a decoder 120/8/12, M 480 with 240, L 960 with 480; all
-with 12 blocks, 12 heads and an 8-block decoder. XS is ours, for two cores.
+with 12 blocks, 12 heads and an 8-block decoder. XS is ours, for two cores. B is that of the public code of SelfMedMAE
+(cvlab-stonybrook/SelfMedMAE, commit 21f38b1).
 """
 
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ MODELS: Final[dict[str, ModelSize]] = {
     "vitiac-s": _paper(240, "S of Jin 2025"),
     "vitiac-m": _paper(480, "M of Jin 2025"),
     "vitiac-l": _paper(960, "L of Jin 2025"),
+    "vit-b": _paper(768, "B, with the decoder of SelfMedMAE"),
 }
 
 

@@ -7,8 +7,12 @@ from apatite.core.types import Edges
 from apatite.data.feed import FeedConfig
 from apatite.engine.optim import OptimConfig
 from apatite.engine.precision import Precision
+from apatite.losses.critical import CriticalVoxelLossConfig
+from apatite.losses.euler import EulerLossConfig
+from apatite.losses.topology import TopologyLossConfig
 from apatite.nn.intensity import Window
 from apatite.nn.stem import StemName
+from apatite.nn.unetrpp.presets import UNETRPPShape
 from apatite.nn.vit import HEAD_CT_WINDOWS_HU
 
 
@@ -24,8 +28,14 @@ class PretrainConfig:
         windows_hu: One input channel per window.
         stem: How a patch becomes a token, `linear` or `conv`.
         hidden_ratio: Share of hidden patches; `None` takes the method's.
-        target_floor_hu: Patches whose spread is below this count as flat in the target; 0 is the papers'. About
-            twice the noise of the scans keeps noise from drowning the anatomy.
+        target_floor_hu: Patches whose spread is below this count as flat in a normalised target; 0 is the papers'.
+            About twice the noise of the scans keeps noise from drowning the anatomy.
+        weights: Other weights of the method's terms, by their names in the journal, or by a term's name for all
+            branches: `weights.topology=0.1`.
+        unetrpp: Shape of UNETR++, where the method has one.
+        topology: Of the term of that name.
+        euler: Of the term of that name.
+        critical: Of the term `critical_voxels`.
         epochs: Passes over the cases.
         batch: Samples per step.
         flip_probability: Chance of a left-right flip, the only augmentation: masking is the rest.
@@ -47,6 +57,11 @@ class PretrainConfig:
     stem: StemName = "linear"
     hidden_ratio: float | None = None
     target_floor_hu: float = 0.0
+    weights: dict[str, float] = field(default_factory=dict)
+    unetrpp: UNETRPPShape = field(default_factory=UNETRPPShape)
+    topology: TopologyLossConfig = field(default_factory=TopologyLossConfig)
+    euler: EulerLossConfig = field(default_factory=EulerLossConfig)
+    critical: CriticalVoxelLossConfig = field(default_factory=CriticalVoxelLossConfig)
     epochs: int = 800
     batch: int = 64
     flip_probability: float = 0.5

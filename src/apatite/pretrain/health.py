@@ -15,25 +15,26 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from apatite.core.types import Image, Tokens
-from apatite.losses.reconstruction import EPSILON, mean_squared_error, normalise_patches
+from apatite.core.types import Image, Rows, Tokens
+from apatite.losses.reconstruction import EPSILON, mean_squared_error
 from apatite.nn.patches import patchify, place_tokens, take_tokens, unpatchify
-from apatite.nn.vit import ViTConfig
-from apatite.pretrain.terms import Pass, ReconstructHidden
+from apatite.pretrain.terms import Reconstruction
+from apatite.pretrain.view import Seen, View
 
 ROUNDING = 1e-5
 """Relative size below which a direction of fp32 features is noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruction:
-    """Errors on the normalised target (no unit); lower is better.
+class ReconstructionHealth:
+    """Errors in the unit of the target, squared; lower is better.
 
     Attributes:
         error: Of the network.
-        patch_mean_error: Of predicting every patch's own mean (which a network cannot even know): about 1.
-        interpolation_error: Of interpolating smoothly between visible voxels, normalised like the target and weakened
-            by the one factor that suits it best: a guess of full strength that is hardly right would lose to no guess.
+        patch_mean_error: Of predicting every patch's own mean (which a network cannot even know): about 1 where patches
+            are normalised.
+        interpolation_error: Of interpolating smoothly between visible voxels. Where patches are normalised, weakened by
+            the one factor that suits it best: a guess of full strength that is hardly right would lose to no guess.
     """
 
     error: float
@@ -42,31 +43,34 @@ class Reconstruction:
 
 
 @torch.no_grad()
-def reconstruction_health(term: ReconstructHidden, seen: Pass, config: ViTConfig) -> Reconstruction:
-    """Compare a term's reconstruction of hidden patches with two baselines that need no learning."""
-    channels = len(config.windows_hu)
+def reconstruction_health(term: Reconstruction, seen: Seen) -> ReconstructionHealth:
+    """Compare a branch's reconstruction of hidden patches with two baselines that need no learning."""
     target = term.target(seen)
-    drawn = take_tokens(patchify(interpolate_hidden(seen, config), config.patch), seen.hidden)
-    guess = normalise_patches(drawn, channels, term.target_floor)
-    guess = guess * (guess * target).sum() / guess.square().sum().clamp(min=1e-12)
-    return Reconstruction(
-        error=mean_squared_error(term.predict(seen), target).item(),
-        patch_mean_error=mean_squared_error(torch.zeros_like(target), target).item(),
+    guess = term.target_of(take_tokens(patchify(interpolate_hidden(seen.view), seen.view.patch), seen.view.hidden))
+    if term.unit == "normalised":
+        guess = guess * (guess * target).sum() / guess.square().sum().clamp(min=1e-12)
+    return ReconstructionHealth(
+        error=mean_squared_error(seen.made_patches(), target).item(),
+        patch_mean_error=mean_squared_error(_means(target, seen.view.channels), target).item(),
         interpolation_error=mean_squared_error(guess, target).item(),
     )
 
 
-def interpolate_hidden(seen: Pass, config: ViTConfig) -> Image:
+def _means(patches: Rows, channels: int) -> Rows:
+    """Each patch's mean, channel by channel, at all of its voxels."""
+    rows = patches.unflatten(2, (-1, channels))
+    return rows.mean(dim=2, keepdim=True).expand_as(rows).flatten(2)
+
+
+def interpolate_hidden(view: View) -> Image:
     """Fill hidden patches from visible voxels by normalised convolution, finest scale first.
 
     At each scale the visible voxels are averaged over a growing box; a hidden voxel takes the value of the finest box
     that contains anything visible (Knutsson and Westin 1993, normalised convolution).
     """
-    channels = len(config.windows_hu)
-    is_seen = torch.zeros(*seen.patches.shape[:2], config.patch_voxels * channels, device=seen.patches.device)
-    is_seen = place_tokens(is_seen, torch.ones_like(take_tokens(seen.patches, seen.visible)), seen.visible)
-    known = unpatchify(is_seen, config.tokens, config.patch)
-    image = unpatchify(seen.patches, config.tokens, config.patch) * known
+    is_seen = torch.ones_like(take_tokens(view.patches, view.visible))
+    known = unpatchify(place_tokens(torch.zeros_like(view.patches), is_seen, view.visible), view.tokens, view.patch)
+    image = view.image() * known
     filled, done = image, known
     reach = 1
     while bool((done < 0.5).any()):
@@ -111,21 +115,18 @@ def effective_rank(features: Float[Tensor, "rows dim"]) -> float:
 
 
 @torch.no_grad()
-def reconstruction_pictures(term: ReconstructHidden, seen: Pass, config: ViTConfig) -> tuple[Image, Image, Image]:
+def reconstruction_pictures(term: Reconstruction, seen: Seen) -> tuple[Image, Image, Image]:
     """Original, visible part and reconstruction in network units.
 
-    The network predicts normalised patches; for the picture each is given the true mean and spread of its patch back,
-    as is customary, so only its pattern is the network's own.
+    Where the network predicts normalised patches each is given the true mean and spread of its patch back for the
+    picture, as is customary, so only its pattern is the network's own.
     """
-    hidden = take_tokens(seen.patches, seen.hidden)
-    drawn = _with_statistics_of(term.predict(seen).float(), hidden, term.target_floor)
-    empty = torch.full_like(seen.patches, float("nan"))
-    visible = place_tokens(empty, take_tokens(seen.patches, seen.visible), seen.visible)
-    restored = place_tokens(seen.patches, drawn, seen.hidden)
-    original, shown, made = (
-        unpatchify(rows, config.tokens, config.patch) for rows in (seen.patches, visible, restored)
-    )
-    return original, shown, made
+    view, drawn = seen.view, seen.made_patches()
+    if term.unit == "normalised":
+        drawn = _with_statistics_of(drawn, view.hidden_patches(), term.target_floor)
+    empty = torch.full_like(view.patches, float("nan"))
+    visible = place_tokens(empty, take_tokens(view.patches, view.visible), view.visible)
+    return view.image(), unpatchify(visible, view.tokens, view.patch), view.image_with(drawn)
 
 
 def _with_statistics_of(pattern: Tokens, patches: Tokens, floor: tuple[float, ...]) -> Tokens:

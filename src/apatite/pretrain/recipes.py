@@ -2,13 +2,23 @@
 
 Learning rates follow the MAE reference recipe (He et al. 2022, arXiv 2111.06377): 1.5e-4 per 256 samples of a batch.
 Small runs see far fewer samples than 800 epochs of a hospital's archive, so their rates are higher; those are ours.
+
+The recipes of published data sets are *after* Gu et al. 2024 (arXiv 2406.10519): that a ViT and UNETR++ are pre-trained
+together on the training cases of the data set itself, with these losses, is theirs. Their sizes, crops, rates and
+lengths are not known. The ViT and its rates are those of the public code of SelfMedMAE (B, 75 % hidden, AdamW at 6.4e-3
+per 256 samples), the crops those of the public code of UNETR++, the lengths chosen for about 30,000 steps.
+Differs: SelfMedMAE mirrors, and chooses crops by their labels; here the crop's place is to be found, so nothing is
+mirrored, and crops are drawn without labels.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from apatite.core.types import Edges
 from apatite.engine.optim import OptimConfig
+from apatite.nn.intensity import ABDOMEN_HU, CHEST_HU, DEVIATIONS, Window
+from apatite.nn.unetrpp.presets import UNETRPPShape
 from apatite.pretrain.config import PretrainConfig
 
 
@@ -58,10 +68,62 @@ def openkbp() -> PretrainConfig:
     )
 
 
+def synapse() -> PretrainConfig:
+    """Abdominal CT: ViT-B and UNETR++ together, crops of 64×128×128, patches of 16."""
+    return _hybrid((64, 128, 128), UNETRPPShape(preset="synapse"), window=ABDOMEN_HU, epochs=10_000)
+
+
+def btcv() -> PretrainConfig:
+    """Abdominal CT: ViT-B and UNETR++ together, crops of 96³ as SelfMedMAE, patches of 16."""
+    return _hybrid((96, 96, 96), UNETRPPShape(preset="synapse", stem=(4, 4, 4)), window=ABDOMEN_HU, epochs=8_000)
+
+
+def acdc() -> PretrainConfig:
+    """Cardiac MR: ViT-B and UNETR++ together, crops of 16×160×160, patches of 4×16×16."""
+    shape = UNETRPPShape(preset="acdc")
+    return _hybrid((16, 160, 160), shape, window=DEVIATIONS, epochs=1_300, patch=(4, 16, 16))
+
+
+def msd_lung() -> PretrainConfig:
+    """Chest CT: ViT-B and UNETR++ together, crops of 32×192×192, patches of 8×16×16."""
+    return _hybrid((32, 192, 192), UNETRPPShape(preset="lung"), window=CHEST_HU, epochs=4_000, patch=(8, 16, 16))
+
+
+def msd_brats() -> PretrainConfig:
+    """One sequence of brain MR: ViT-B and UNETR++ together, crops of 128³, patches of 16."""
+    return _hybrid((128, 128, 128), UNETRPPShape(preset="brats"), window=DEVIATIONS, epochs=500)
+
+
+def _hybrid(
+    crop: Edges, unetrpp: UNETRPPShape, *, window: Window, epochs: int, patch: Edges = (16, 16, 16)
+) -> PretrainConfig:
+    """What the published data sets share."""
+    batch = 6
+    return PretrainConfig(
+        method="topo_mae_hybrid",
+        model="vit-b",
+        patch=patch,
+        crop=crop,
+        windows_hu=(window,),
+        hidden_ratio=0.75,
+        unetrpp=unetrpp,
+        epochs=epochs,
+        batch=batch,
+        flip_probability=0.0,
+        check_epochs=max(1, epochs // 20),
+        optim=OptimConfig(lr=6.4e-3 * batch / 256, warmup_fraction=0.01),
+    )
+
+
 RECIPES: Final[dict[str, Callable[[], PretrainConfig]]] = {
     "jin2025": jin2025,
     "small": small,
     "demo": demo,
     "sweep": sweep,
     "openkbp": openkbp,
+    "synapse": synapse,
+    "btcv": btcv,
+    "acdc": acdc,
+    "msd_lung": msd_lung,
+    "msd_brats": msd_brats,
 }

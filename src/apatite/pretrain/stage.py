@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from apatite.core.commit import commit_bytes
-from apatite.core.config import dump, load, read_yaml, write_yaml
-from apatite.core.errors import DataError
+from apatite.core.config import load, read_yaml, write_yaml
+from apatite.core.errors import ConfigError, DataError
 from apatite.core.registry import choose
 from apatite.core.rng import derived_seed
 from apatite.core.share import Share
@@ -25,8 +25,6 @@ from apatite.engine.optim import build_optimizer
 from apatite.engine.place import Place, Resume, occupy
 from apatite.engine.precision import Precision, carried_over, choose_device
 from apatite.engine.run import Pace, TrainingRun, measure_run
-from apatite.engine.weights import weights_of
-from apatite.io.hold_out import is_held_out, refuse_strangers
 from apatite.io.model_card import InputSpec, ModelCard, Provenance
 from apatite.io.model_package import write_package
 from apatite.io.run_folder import RunFolder
@@ -34,12 +32,14 @@ from apatite.io.store import Prepared
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.models import model_size
 from apatite.nn.vit import ViTConfig
+from apatite.pretrain.branches import Shapes
 from apatite.pretrain.config import PretrainConfig
-from apatite.pretrain.methods import METHODS, Method, PretrainTask
+from apatite.pretrain.learned import learned_rows
+from apatite.pretrain.methods import METHODS, Method
+from apatite.pretrain.packaged import packaged
 from apatite.pretrain.panel import HealthPanel
-
-SPLITS = ("pretrain", "finetune")
-"""What may be learned from without labels. Development and test are never looked at."""
+from apatite.pretrain.task import PretrainTask
+from apatite.pretrain.terms import TermSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,18 +96,19 @@ def pretrain(
 
 
 def _pretrain(config: PretrainConfig, prepared: Prepared, place: Place, watch: Watch) -> Pretrained:
-    encoder = encoder_config(config, prepared)
+    shapes = shapes_of(config, prepared)
     seconds: dict[str, float] = {}
     batches, cases = _batches(config, prepared, place.world.share)
+    make_task = partial(_task, config, shapes, num_steps(config, cases))
     if config.precision is None:
-        precision, seconds = measure_run(config.device, partial(_task, config, encoder), batches(0))
+        precision, seconds = measure_run(config.device, make_task, batches(0))
         config = replace(config, precision=place.agree_on(precision))
     elif place.is_inexact and place.is_resumed:
         precision = carried_over(config.precision, choose_device(config.device))
         config = replace(config, precision=place.agree_on(precision))
     assert config.precision is not None
     config.precision.apply_threads()
-    task = _task(config, encoder, config.precision)
+    task = make_task(config.precision)
     panel = HealthPanel(task, prepared, config) if place.world.is_first else None
     if place.world.is_first:
         _begin(place, config, prepared)
@@ -119,7 +120,7 @@ def _pretrain(config: PretrainConfig, prepared: Prepared, place: Place, watch: W
     if panel is not None:
         commit_bytes(place.folder.path / "reconstructions.safetensors", panel.pictures())
         if not place.folder.model.exists():  # it does when a finished run is resumed
-            _write_encoder(place.folder.model, config, task, prepared)
+            _write_package(place.folder.model, config, task, prepared)
     return Pretrained(
         package=place.folder.model,
         steps=run.plan.steps,
@@ -130,10 +131,15 @@ def _pretrain(config: PretrainConfig, prepared: Prepared, place: Place, watch: W
     )
 
 
-def encoder_config(config: PretrainConfig, prepared: Prepared) -> ViTConfig:
-    """The encoder of a run on a prepared folder."""
-    return model_size(config.model).encoder(
-        crop=crop_of(prepared, config.crop), patch=config.patch, windows_hu=config.windows_hu, stem=config.stem
+def shapes_of(config: PretrainConfig, prepared: Prepared) -> Shapes:
+    """The networks of a run on a prepared folder."""
+    size, crop = model_size(config.model), crop_of(prepared, config.crop)
+    vit = size.encoder(crop=crop, patch=config.patch, windows_hu=config.windows_hu, stem=config.stem)
+    has_unetrpp = "unetrpp" in choose(METHODS, config.method, "method").branches
+    return Shapes(
+        vit=vit,
+        decoder=size.decoder,
+        unetrpp=config.unetrpp.config(crop, config.windows_hu) if has_unetrpp else None,
     )
 
 
@@ -153,19 +159,12 @@ def _resumed_config(folder: RunFolder, prepared: Prepared) -> PretrainConfig:
     return load(PretrainConfig, read_yaml(folder.config), str(folder.config))
 
 
-def learned_rows(config: PretrainConfig, prepared: Prepared) -> list[int]:
-    """The cases to learn from, ascending; labels are not looked at."""
-    refuse_strangers(prepared.cases, config.hold_out)
-    return [
-        row for row in prepared.case_index(*SPLITS).tolist() if not is_held_out(prepared.cases[row], config.hold_out)
-    ]
-
-
 def _batches(config: PretrainConfig, prepared: Prepared, share: Share) -> tuple[Augmented, int]:
     """The batch of a step, and the number of cases.
 
     Raises:
         DataError: no case may be learned from (`EMPTY_SPLIT`).
+        ConfigError: places are asked for, but every crop is all of its volume.
     """
     rows = learned_rows(config, prepared)
     if not rows:
@@ -176,6 +175,12 @@ def _batches(config: PretrainConfig, prepared: Prepared, share: Share) -> tuple[
             code="EMPTY_SPLIT",
         )
     source = open_source(prepared, rows, config.crop, held_on(config.feed, choose_device(config.device).type))
+    if source.shows_whole_volumes and any("position" in terms for terms in _method(config).branches.values()):
+        raise ConfigError(
+            "asks where crops lie, but every crop is all of its volume: the answer is always the same",
+            where=f"method {config.method}",
+            fix="use a method without the term position, or whole volumes with a crop",
+        )
     draw = Batches(source, config.batch, config.seed, labelled=False, share=share)
     return Augmented(draw, replace(IDENTITY, flip_probability=config.flip_probability), config.seed), len(rows)
 
@@ -189,38 +194,49 @@ def _begin(place: Place, config: PretrainConfig, prepared: Prepared) -> None:
         write_yaml(place.folder.config, config)
 
 
+def num_steps(config: PretrainConfig, cases: int) -> int:
+    """Optimiser steps of a run over so many cases."""
+    return math.ceil(config.epochs * cases / config.batch)
+
+
 def _run(place: Place, task: PretrainTask, config: PretrainConfig, cases: int) -> TrainingRun:
     """The run, its epochs counted in steps."""
     assert config.precision is not None
-    steps = math.ceil(config.epochs * cases / config.batch)
-    plan = FitPlan(steps=steps, seed=config.seed, optim=config.optim, precision=config.precision)
+    plan = FitPlan(steps=task.steps, seed=config.seed, optim=config.optim, precision=config.precision)
     pace = Pace(save_every_s=config.save_every_s, check_every=max(1, config.check_epochs * cases // config.batch))
-    return TrainingRun(place, task, build_optimizer(task, config.optim, task.encoder.config.depth), plan, pace)
+    optimizer = build_optimizer(task, config.optim, task.shapes.vit.depth, encoder="branches.vit.encoder")
+    return TrainingRun(place, task, optimizer, plan, pace)
 
 
 def _method(config: PretrainConfig) -> Method:
-    method = choose(METHODS, config.method, "method")
-    ratio = method.hidden_ratio if config.hidden_ratio is None else config.hidden_ratio
-    return replace(method, hidden_ratio=ratio, target_floor_hu=config.target_floor_hu)
+    method = choose(METHODS, config.method, "method").reweighted(config.weights)
+    return method if config.hidden_ratio is None else replace(method, hidden_ratio=config.hidden_ratio)
 
 
-def _task(config: PretrainConfig, encoder: ViTConfig, precision: Precision) -> PretrainTask:
+def _task(config: PretrainConfig, shapes: Shapes, steps: int, precision: Precision) -> PretrainTask:
     """The task with the weights of the seed, whatever the precision: they are drawn without stored padding."""
-    parts = _method(config), encoder, model_size(config.model).decoder
+    settings = TermSettings(
+        target_floor_hu=config.target_floor_hu,
+        topology=config.topology,
+        euler=config.euler,
+        critical=config.critical,
+    )
+    make = partial(PretrainTask, _method(config), shapes, seed=config.seed, steps=steps, settings=settings)
     torch.manual_seed(derived_seed(config.seed, "weights") % 2**63)
-    drawn = PretrainTask(*parts, AttentionKernel(), config.seed)
-    task = PretrainTask(*parts, precision.kernel, config.seed)
+    drawn = make(kernel=AttentionKernel())
+    task = make(kernel=precision.kernel)
     task.load_state_dict(drawn.state_dict(), strict=True)
     return task.to(precision.device)
 
 
-def _write_encoder(folder: Path, config: PretrainConfig, task: PretrainTask, prepared: Prepared) -> None:
+def _write_package(folder: Path, config: PretrainConfig, task: PretrainTask, prepared: Prepared) -> None:
     domains = sorted({prepared.cases[row].domain for row in learned_rows(config, prepared)})
+    kind, architecture, weights = packaged(task)
     card = ModelCard(
-        kind="encoder",
-        architecture=dump(task.encoder.config),
+        kind=kind,
+        architecture=architecture,
         recipe=config.method,
-        input=input_spec(prepared, task.encoder.config),
+        input=input_spec(prepared, task.shapes.vit),
         label_names={},
         domains={"pretraining": domains, "training": [], "calibration": [], "reference": []},
         provenance=Provenance(
@@ -231,7 +247,7 @@ def _write_encoder(folder: Path, config: PretrainConfig, task: PretrainTask, pre
         ),
         held_out=sorted(set(config.hold_out)),
     )
-    write_package(folder, card, weights_of(task.encoder))
+    write_package(folder, card, weights)
 
 
 def input_spec(prepared: Prepared, encoder: ViTConfig) -> InputSpec:

@@ -1,78 +1,226 @@
-"""The terms a pre-training method is made of: one class per named loss.
+"""The terms a pre-training method is made of: one class per named loss over what one branch made of a view.
 
-A method is a table of weighted terms (see `methods`). A term owns the head it needs; a term that a method does not
-name is never built and costs nothing.
+A method is a table of weighted terms (see `methods`). A term says what it needs of its branch; what no term asks for is
+never built and costs nothing. Terms over two branches are in `between`.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar, Final, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-from apatite.core.types import Rows, Scalar, TokenChoice
+from apatite.core.types import Image, Rows, Scalar
+from apatite.losses.critical import CriticalVoxelLoss, CriticalVoxelLossConfig
+from apatite.losses.euler import EulerLossConfig, euler_loss
+from apatite.losses.position import position_loss
 from apatite.losses.reconstruction import mean_squared_error, normalise_patches
-from apatite.nn.attention import AttentionKernel
-from apatite.nn.decoders.tokens import FillingDecoder, TokenDecoderConfig
-from apatite.nn.patches import take_tokens
-from apatite.nn.vit import ViTConfig
+from apatite.losses.topology import TopologyLoss, TopologyLossConfig
+from apatite.nn.intensity import Window
+from apatite.pretrain.branches import Made
+from apatite.pretrain.view import Seen
+
+Unit = Literal["normalised", "network"]
+"""In what a reconstruction is: each patch by its own mean and spread, or all in the network's unit, -1 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pass:
-    """What the encoder was given and what it made of it.
+class TermSettings:
+    """What terms can be told; each takes its own.
 
     Attributes:
-        patches: All patches in network units, `batch tokens (patch voxels x channels)`.
-        tokens: The encoded visible tokens.
-        visible, hidden: Which tokens were seen and which were not.
+        target_floor_hu: Patches whose spread is below this count as flat in a normalised target; 0 is the papers'.
+        topology: Of the topological loss.
+        euler: Of the loss on Euler-characteristic curves.
+        critical: Of the loss at critical voxels.
     """
 
-    patches: Rows
-    tokens: Rows
-    visible: TokenChoice
-    hidden: TokenChoice
+    target_floor_hu: float = 0.0
+    topology: TopologyLossConfig = field(default_factory=TopologyLossConfig)
+    euler: EulerLossConfig = field(default_factory=EulerLossConfig)
+    critical: CriticalVoxelLossConfig = field(default_factory=CriticalVoxelLossConfig)
 
 
 class Term(nn.Module, ABC):
-    """One named loss over what the encoder made of a batch."""
+    """One named loss over what a branch made of a view.
+
+    Attributes:
+        makes: What the branch must make for it.
+        unit: Of the reconstruction it reads; `None` where it reads none.
+    """
+
+    makes: ClassVar[frozenset[Made]] = frozenset()
+    unit: ClassVar[Unit | None] = None
 
     @abstractmethod
-    def loss(self, seen: Pass) -> Scalar:
+    def loss(self, seen: Seen) -> Scalar:
         """The loss, not yet weighted."""
 
+    def start(self, seen: Seen) -> Callable[[], Scalar]:
+        """Begin what may run beside the networks; the function that is returned gives the loss."""
+        return partial(self.loss, seen)
 
-class ReconstructHidden(Term):
-    """Predict the hidden patches, each normalised by its own mean and variance.
+
+class Reconstruction(Term):
+    """Predict the hidden patches: mean squared error against a target.
+
+    Args:
+        windows_hu: One channel per window.
+        settings: Of all terms.
+    """
+
+    makes = frozenset[Made]({"reconstruction"})
+
+    def __init__(self, windows_hu: tuple[Window, ...], settings: TermSettings) -> None:
+        super().__init__()
+        self.channels = len(windows_hu)
+        # The network's unit runs from -1 to 1 over a window.
+        self.target_floor = tuple(2 * settings.target_floor_hu / (high - low) for low, high in windows_hu)
+
+    @abstractmethod
+    def target_of(self, patches: Rows) -> Rows:
+        """What these patches are, in the unit of the reconstruction."""
+
+    def loss(self, seen: Seen) -> Scalar:
+        """Mean squared error on hidden patches."""
+        return mean_squared_error(seen.made_patches(), self.target(seen))
+
+    def target(self, seen: Seen) -> Rows:
+        """What the reconstruction should be."""
+        return self.target_of(seen.view.hidden_patches())
+
+
+class ReconstructHidden(Reconstruction):
+    """Each hidden patch normalised by its own mean and variance.
 
     Source: He et al. 2022 (arXiv 2111.06377), sections 3 and 4.1.
     """
 
-    def __init__(
-        self, encoder: ViTConfig, decoder: TokenDecoderConfig, kernel: AttentionKernel, target_floor_hu: float = 0.0
-    ) -> None:
+    unit = "normalised"
+
+    def target_of(self, patches: Rows) -> Rows:
+        """Normalised patch by patch and channel by channel."""
+        return normalise_patches(patches, self.channels, self.target_floor)
+
+
+class ReconstructVoxels(Reconstruction):
+    """Hidden patches as they are, in the network's unit.
+
+    Source: Gu et al. 2024 (arXiv 2406.10519) joins a reconstruction with a loss on persistence diagrams; these need one
+    scale of intensities over the whole crop, which patches normalised one by one do not have.
+    """
+
+    unit = "network"
+
+    def target_of(self, patches: Rows) -> Rows:
+        """The patches themselves."""
+        return patches
+
+
+class Topology(Term):
+    """Half the squared 2-Wasserstein distances between persistence diagrams of input and composite.
+
+    The composite is the input with its hidden patches replaced by the reconstruction: what the network was shown is not
+    judged. Diagrams are computed in threads while the networks compute on.
+
+    Source: after Gu et al. 2024 (arXiv 2406.10519); see `losses.topology`.
+    """
+
+    makes = frozenset[Made]({"reconstruction"})
+    unit = "network"
+
+    def __init__(self, windows_hu: tuple[Window, ...], settings: TermSettings) -> None:
         super().__init__()
-        self.channels = len(encoder.windows_hu)
-        # The network's unit runs from -1 to 1 over a window.
-        self.target_floor = tuple(2 * target_floor_hu / (high - low) for low, high in encoder.windows_hu)
-        self.head = FillingDecoder(encoder, decoder, self.channels, kernel)
+        del windows_hu
+        self.topology = TopologyLoss(settings.topology)
 
-    def predict(self, seen: Pass) -> Rows:
-        """Normalised hidden patches: `batch hidden (patch voxels x channels)`."""
-        return self.head(seen.tokens, seen.visible, seen.hidden)
+    def loss(self, seen: Seen) -> Scalar:
+        """The distance, at once."""
+        return self.start(seen)()
 
-    def loss(self, seen: Pass) -> Scalar:
-        """Mean squared error on hidden patches."""
-        return mean_squared_error(self.predict(seen), self.target(seen))
-
-    def target(self, seen: Pass) -> Rows:
-        """What `predict` should give."""
-        return normalise_patches(take_tokens(seen.patches, seen.hidden), self.channels, self.target_floor)
+    def start(self, seen: Seen) -> Callable[[], Scalar]:
+        """Let diagrams and matchings be computed meanwhile."""
+        return self.topology.start(*composite_and_input(seen))
 
 
-BuildTerm = Callable[[ViTConfig, TokenDecoderConfig, AttentionKernel, float], Term]
+class EulerCurve(Term):
+    """Difference of the Euler-characteristic curves of input and composite; a surrogate that a GPU can compute.
+
+    Source: see `losses.euler`.
+    """
+
+    makes = frozenset[Made]({"reconstruction"})
+    unit = "network"
+
+    def __init__(self, windows_hu: tuple[Window, ...], settings: TermSettings) -> None:
+        super().__init__()
+        del windows_hu
+        self.euler = settings.euler
+
+    def loss(self, seen: Seen) -> Scalar:
+        """The difference of the curves."""
+        return euler_loss(*composite_and_input(seen), self.euler)
+
+
+class CriticalVoxels(Term):
+    """Squared error at the voxels where features of the input are born and die, by their persistence.
+
+    Source: see `losses.critical`.
+    """
+
+    makes = frozenset[Made]({"reconstruction"})
+    unit = "network"
+
+    def __init__(self, windows_hu: tuple[Window, ...], settings: TermSettings) -> None:
+        super().__init__()
+        del windows_hu
+        self.critical = CriticalVoxelLoss(settings.critical)
+
+    def loss(self, seen: Seen) -> Scalar:
+        """The error, at once."""
+        return self.start(seen)()
+
+    def start(self, seen: Seen) -> Callable[[], Scalar]:
+        """Let the input's diagrams be computed meanwhile."""
+        return self.critical.start(*composite_and_input(seen))
+
+
+class Position(Term):
+    """Say where in its volume the crop lies: centre and eight corners.
+
+    Source: Gu et al. 2024 (arXiv 2406.10519); see `losses.position`.
+    """
+
+    makes = frozenset[Made]({"points"})
+
+    def __init__(self, windows_hu: tuple[Window, ...], settings: TermSettings) -> None:
+        super().__init__()
+        del windows_hu, settings
+
+    def loss(self, seen: Seen) -> Scalar:
+        """Mean squared error over 27 fractions of the volume."""
+        assert seen.view.places is not None, "the stage refuses data that do not say where crops lie"
+        return position_loss(seen.made_points(), seen.view.places.points)
+
+
+def composite_and_input(seen: Seen) -> tuple[Image, Image]:
+    """The input with its hidden patches replaced by the reconstruction, and the input; from 0 to 1 over a window."""
+    return _from_0_to_1(seen.view.image_with(seen.made_patches())), _from_0_to_1(seen.view.image())
+
+
+def _from_0_to_1(image: Tensor) -> Tensor:
+    return (image.float() + 1) / 2
+
+
+BuildTerm = Callable[[tuple[Window, ...], TermSettings], Term]
 
 TERMS: Final[dict[str, BuildTerm]] = {
     "reconstruct_hidden": ReconstructHidden,
+    "reconstruct_voxels": ReconstructVoxels,
+    "topology": Topology,
+    "euler": EulerCurve,
+    "critical_voxels": CriticalVoxels,
+    "position": Position,
 }

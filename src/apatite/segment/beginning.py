@@ -1,7 +1,17 @@
-"""What a fine-tuning run begins from, written down so that it goes on from nothing else."""
+"""What a fine-tuning run begins from: which parts of a package go where, written down so that it goes on from no other.
+
+    package holds            vit      unetrpp        hybrid         hybrid_decoder
+    a ViT                    the ViT  nothing        the ViT        the ViT
+    a UNETR++                nothing  all of it      all of it      its decoder
+    both                     the ViT  its UNETR++    both           the ViT and UNETR++'s decoder
+
+What a network has no place for is dropped on purpose; what a package does not hold starts with fresh weights, and so do
+the segmentation heads and all that joins a ViT to UNETR++. Batch norms take over their weights and not the means of the
+data they saw, which pre-training had hidden patches in: training estimates them anew.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +19,12 @@ from apatite.core.errors import ConfigError, ModelError
 from apatite.io.model_package import Package, read_package
 from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
+from apatite.segment.networks import NETWORKS, network_of
+from apatite.segment.transfer import TAKES, Rule, Take
+
+PRETRAINED = ("encoder", "hybrid")
+"""Kinds of package that a run can begin from: a ViT; or some of `PARTS`, whose names stand before their tensors'."""
+PARTS = ("vit", "unetrpp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,23 +32,23 @@ class Beginning:
     """What a run starts from.
 
     Attributes:
-        encoder: The pre-trained one; `None` from scratch.
+        package: The pre-trained one; `None` from scratch.
         about: For the run's manifest.
     """
 
-    encoder: Package | None
+    package: Package | None
     about: dict[str, Any]
 
 
-def read_encoder(path: Path) -> Package:
-    """An encoder package, given itself or by its run folder.
+def read_pretrained(path: Path) -> Package:
+    """A package of what was pre-trained, given itself or by its run folder.
 
     Raises:
-        ModelError: it is not whole, or holds no encoder.
+        ModelError: it is not whole, or holds a segmenter.
     """
     run = RunFolder(path=path)
     package = read_package(run.model if run.config.exists() else path)
-    if package.card.kind != "encoder":
+    if package.card.kind not in PRETRAINED:
         raise ModelError(
             f"holds a {package.card.kind}, not an encoder",
             where=str(path),
@@ -42,24 +58,73 @@ def read_encoder(path: Path) -> Package:
     return package
 
 
-def about_beginning(prepared: Prepared, init_from: Path | None, encoder: Package | None) -> dict[str, Any]:
+def rules_for(package: Package, network: str, take: Take) -> tuple[Rule, ...]:
+    """What of a package goes where in a segmenter.
+
+    Args:
+        package: As `read_pretrained` returns it.
+        network: A key of `segment.networks.NETWORKS`.
+        take: The ViT's `embedding` alone, or all that there is a place for.
+
+    Raises:
+        ModelError: nothing of it has a place there (`MODEL_SHAPE`).
+    """
+    held = _held(package)
+    rules = _rules(held, network, take)
+    if not rules:
+        others = [name for name in NETWORKS if _rules(held, name, take)]
+        raise ModelError(
+            f"holds {' and '.join(held) or 'nothing'}, of which network={network} takes nothing with take={take}",
+            where="--init-from",
+            fix=f"use {' or '.join(f'network={name}' for name in others) or 'another pre-training run'}",
+            code="MODEL_SHAPE",
+        )
+    # The first rule that covers a name decides: these drop what no rule before them takes.
+    return (*rules, *(Rule(source=prefix, target=None) for prefix in held.values()))
+
+
+_HEADS = (Rule(source="unetrpp.heads", target=None), Rule(source=None, target="decoder.unetrpp.heads"))
+_ALL_OF_IT = (*_HEADS, Rule(source="unetrpp", target="decoder.unetrpp"))
+_ITS_DECODER = (*_HEADS, Rule(source="unetrpp.decoder", target="decoder.unetrpp.decoder"))
+
+
+def _held(package: Package) -> dict[str, str]:
+    """Which of `PARTS` a package holds, and what the names of their weights begin with."""
+    if package.card.kind == "encoder":
+        return {"vit": ""}
+    first = {name.partition(".")[0] for name in package.weights}
+    return {part: part for part in PARTS if part in first}
+
+
+def _rules(held: Mapping[str, str], network: str, take: Take) -> list[Rule]:
+    """The table at the top; empty where nothing has a place."""
+    wanted = network_of(network)
+    rules: list[Rule] = []
+    if "vit" in held and wanted.has_encoder:
+        rules += [replace(rule, source=f"{held['vit']}.{rule.source}".strip(".")) for rule in TAKES[take]]
+    if "unetrpp" in held and wanted.unetrpp is not None and take == "encoder":
+        rules += _ITS_DECODER if network == "hybrid_decoder" else _ALL_OF_IT
+    return rules
+
+
+def about_beginning(prepared: Prepared, init_from: Path | None, package: Package | None) -> dict[str, Any]:
     """What a run began from, for its manifest."""
     return {
         "verb": "finetune",
         "data_digest": prepared.about["manifest_sha256"],
         "init_from": None if init_from is None else str(init_from.resolve()),
-        "init_digest": None if encoder is None else encoder.digest,
+        "init_digest": None if package is None else package.digest,
     }
 
 
 def began_from(out: Path) -> Path | None:
-    """The encoder that a run began from, by its path; `None` from scratch."""
+    """The package that a run began from, by its path; `None` from scratch."""
     init_from = RunFolder.open(out).read_about().get("init_from")
     return None if init_from is None else Path(init_from)
 
 
 def refuse_another_beginning(out: Path, about: Mapping[str, Any]) -> None:
-    """A run goes on only with the data and the encoder that it began with.
+    """A run goes on only with the data and the package that it began with.
 
     Raises:
         ConfigError: one of them is another.

@@ -11,7 +11,9 @@ from apatite.engine.precision import Precision
 from apatite.nn.decoders.registry import DecoderConfig
 from apatite.nn.intensity import Window
 from apatite.nn.stem import StemName
+from apatite.nn.unetrpp.presets import UNETRPPShape
 from apatite.nn.vit import HEAD_CT_WINDOWS_HU
+from apatite.segment.networks import network_of
 from apatite.segment.transfer import Take
 
 
@@ -20,13 +22,16 @@ class FinetuneConfig:
     """A fine-tuning run. From scratch is the same run without `--init-from`.
 
     Attributes:
-        model: A key of `nn.models.MODELS`.
+        network: A key of `segment.networks.NETWORKS`; what it does not have, it does not read the settings of.
+        model: A key of `nn.models.MODELS`: the ViT.
         patch: Edges of a patch in voxels.
         crop: Edges of a crop of whole volumes; `None` for regions, which come whole.
         windows_hu: One input channel per window.
         stem: How a patch becomes a token, `linear` or `conv`; the same as the encoder's to take it over.
-        decoder: The segmentation decoder.
-        drop_path: Stochastic depth of the encoder.
+        decoder: The segmentation decoder of the network `vit`.
+        unetrpp: UNETR++, in the other networks.
+        deep_supervision: Whether UNETR++ learns from logits on two coarser grids as well.
+        drop_path: Stochastic depth of the ViT.
         steps: Optimiser steps.
         batch: Samples per step.
         drop_empty_cases: Leave out labelled cases without any label in them, as the paper does.
@@ -34,8 +39,9 @@ class FinetuneConfig:
         draw: Which ones; a smaller number is a subset of a larger one of the same draw.
         hold_out: Cases never to learn from, as `vendor=GE` (`io.hold_out`).
         augment: What is varied in training.
-        take: What `--init-from` takes over: the whole `encoder`, or its patch `embedding` alone.
-        min_coverage: Share of what is taken that `--init-from` must fill.
+        take: What `--init-from` takes over: the whole `encoder`, and of UNETR++ what the network has of it; or the
+            ViT's patch `embedding` alone.
+        min_coverage: Share of each part that is taken which `--init-from` must fill.
         seed: Of weights and draws.
         optim: Rates.
         check_every: Steps between looks at the development split.
@@ -45,12 +51,15 @@ class FinetuneConfig:
         precision: How to compute; measured, and written down here, when `None`.
     """
 
+    network: str = "vit"
     model: str = "vitiac-s"
     patch: Edges = (4, 4, 4)
     crop: Edges | None = None
     windows_hu: tuple[Window, ...] = HEAD_CT_WINDOWS_HU
     stem: StemName = "linear"
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    unetrpp: UNETRPPShape = field(default_factory=UNETRPPShape)
+    deep_supervision: bool = True
     drop_path: float = 0.1
     steps: int = 10_000
     batch: int = 8
@@ -70,6 +79,7 @@ class FinetuneConfig:
     precision: Precision | None = None
 
     def __post_init__(self) -> None:
+        network_of(self.network)
         if min(self.steps, self.batch, self.check_every) < 1:
             raise ConfigError(
                 f"steps {self.steps}, batch {self.batch}, check_every {self.check_every}", fix="use at least 1"

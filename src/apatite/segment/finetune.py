@@ -30,11 +30,19 @@ from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
 from apatite.losses.overlap import Sum, as_it_is
 from apatite.nn.models import model_size
-from apatite.segment.beginning import Beginning, about_beginning, began_from, read_encoder, refuse_another_beginning
+from apatite.segment.beginning import (
+    Beginning,
+    about_beginning,
+    began_from,
+    read_pretrained,
+    refuse_another_beginning,
+    rules_for,
+)
 from apatite.segment.config import FinetuneConfig
 from apatite.segment.labelled import labelled_rows
 from apatite.segment.model import SegmenterConfig, SegmentTask
-from apatite.segment.transfer import TAKES, Coverage, transfer
+from apatite.segment.networks import network_of
+from apatite.segment.transfer import Coverage, transfer
 from apatite.segment.validate import Validation
 
 
@@ -78,8 +86,8 @@ def finetune(
         config: The run.
         data: A prepared folder with labels.
         out: The run folder; must not hold a run, unless `resume`.
-        init_from: An encoder package, or a pre-training run folder; from scratch without it. A resumed run knows where
-            it began; give it again only if that folder was moved.
+        init_from: A package of what was pre-trained, or a pre-training run folder; from scratch without it. A resumed
+            run knows where it began; give it again only if that folder was moved.
         resume: Go on in an interrupted run, with the configuration that it was started with; begin it where there is
             none. `"inexact"` goes on even where this machine rounds differently from the one where it began.
         watch: Shows progress.
@@ -94,11 +102,11 @@ def finetune(
             config = load(FinetuneConfig, read_yaml(place.folder.config), str(out))
             init_from = init_from or began_from(out)
         prepared = Prepared.open(data)
-        encoder = None if init_from is None else read_encoder(init_from)
-        about = about_beginning(prepared, init_from, encoder)
+        package = None if init_from is None else read_pretrained(init_from)
+        about = about_beginning(prepared, init_from, package)
         if place.is_resumed:
             refuse_another_beginning(out, about)
-        return _finetune(config, prepared, place, Beginning(encoder=encoder, about=about), watch)
+        return _finetune(config, prepared, place, Beginning(package=package, about=about), watch)
 
 
 def _finetune(config: FinetuneConfig, prepared: Prepared, place: Place, began: Beginning, watch: Watch) -> Finetuned:
@@ -116,10 +124,10 @@ def _finetune(config: FinetuneConfig, prepared: Prepared, place: Place, began: B
         config = replace(config, precision=place.agree_on(precision))
     assert config.precision is not None
     config.precision.apply_threads()
-    task, coverage = _task(config, shape, config.precision, began.encoder, place.world.sum)
+    task, coverage = _task(config, shape, config.precision, began.package, place.world.sum)
     if place.world.is_first:
         _begin(place, config, began.about)
-    optimizer = build_optimizer(task.module, config.optim, shape.encoder.depth)
+    optimizer = build_optimizer(task.module, config.optim, shape.encoder_depth)
     plan = FitPlan(steps=config.steps, seed=config.seed, optim=config.optim, precision=config.precision)
     run = TrainingRun(
         place, task, optimizer, plan, Pace(save_every_s=config.save_every_s, check_every=config.check_every)
@@ -132,7 +140,7 @@ def _finetune(config: FinetuneConfig, prepared: Prepared, place: Place, began: B
     if place.world.is_first:
         run.load_best()
         if not place.folder.model.exists():  # it does when a finished run is resumed
-            card = _card(config, shape, prepared, rows, began.encoder)
+            card = _card(config, shape, prepared, rows, began.package)
             write_package(place.folder.model, card, weights_of(task.module))
     return Finetuned(
         package=place.folder.model,
@@ -154,16 +162,31 @@ def _begin(place: Place, config: FinetuneConfig, about: dict[str, Any]) -> None:
 
 
 def segmenter_config(config: FinetuneConfig, prepared: Prepared) -> SegmenterConfig:
-    """The segmenter of a run on a prepared folder."""
-    size = model_size(config.model)
-    encoder = size.encoder(
-        crop=crop_of(prepared, config.crop),
-        patch=config.patch,
-        windows_hu=config.windows_hu,
-        drop_path=config.drop_path,
-        stem=config.stem,
+    """The segmenter of a run on a prepared folder.
+
+    Raises:
+        ConfigError: its crop does not suit the network.
+    """
+    network, crop = network_of(config.network), crop_of(prepared, config.crop)
+    encoder = unetrpp = None
+    if network.has_encoder:
+        encoder = model_size(config.model).encoder(
+            crop=crop,
+            patch=config.patch,
+            windows_hu=config.windows_hu,
+            drop_path=config.drop_path,
+            stem=config.stem,
+        )
+    if network.unetrpp is not None:
+        unetrpp = config.unetrpp.config(crop, config.windows_hu)
+    return SegmenterConfig(
+        encoder=encoder,
+        decoder=config.decoder,
+        num_labels=len(prepared.label_values),
+        network=config.network,
+        unetrpp=unetrpp,
+        deep_supervision=config.deep_supervision and unetrpp is not None,
     )
-    return SegmenterConfig(encoder=encoder, decoder=config.decoder, num_labels=len(prepared.label_values))
 
 
 def augment_config(config: FinetuneConfig, prepared: Prepared) -> AugmentConfig:
@@ -189,16 +212,16 @@ def _task(
     config: FinetuneConfig,
     shape: SegmenterConfig,
     precision: Precision,
-    encoder: Package | None,
+    package: Package | None,
     add_up: Sum = as_it_is,
 ) -> tuple[SegmentTask, Coverage | None]:
     """The task with the weights of the seed, whatever the precision: they are drawn without stored padding."""
     torch.manual_seed(derived_seed(config.seed, "weights") % 2**63)
     drawn = shape.build()
     coverage = None
-    if encoder is not None:
-        tensors = {name: torch.from_numpy(np.array(array)) for name, array in encoder.weights.items()}
-        coverage = transfer(tensors, drawn, TAKES[config.take], config.min_coverage)
+    if package is not None:
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in package.weights.items()}
+        coverage = transfer(tensors, drawn, rules_for(package, config.network, config.take), config.min_coverage)
     segmenter = shape.build(precision.kernel)
     segmenter.load_state_dict(drawn.state_dict(), strict=True)
     return SegmentTask(segmenter.to(precision.device), add_up), coverage
@@ -210,24 +233,24 @@ def _fresh_task(config: FinetuneConfig, shape: SegmenterConfig, precision: Preci
 
 
 def _card(
-    config: FinetuneConfig, shape: SegmenterConfig, prepared: Prepared, rows: list[int], encoder: Package | None
+    config: FinetuneConfig, shape: SegmenterConfig, prepared: Prepared, rows: list[int], package: Package | None
 ) -> ModelCard:
     held_out = set(config.hold_out)
-    if encoder is not None:
-        held_out &= set(encoder.card.held_out)
+    if package is not None:
+        held_out &= set(package.card.held_out)
     return ModelCard(
         kind="segmenter",
         architecture=dump(shape),
-        recipe=f"{config.model}, {config.decoder.name} decoder",
+        recipe=_recipe(config),
         input=InputSpec(
-            shape=shape.encoder.crop,
+            shape=shape.crop,
             spacing_mm=prepared.grid(0).spacing_mm,
-            windows_hu=shape.encoder.windows_hu,
+            windows_hu=shape.windows_hu,
             kind=prepared.kind,
         ),
         label_names=dict(prepared.manifest.label_names),
         domains={
-            "pretraining": encoder.card.domains["pretraining"] if encoder is not None else [],
+            "pretraining": package.card.domains["pretraining"] if package is not None else [],
             "training": sorted({prepared.cases[row].domain for row in rows}),
             "calibration": [],
             "reference": [],
@@ -237,3 +260,11 @@ def _card(
         ),
         held_out=sorted(held_out),
     )
+
+
+def _recipe(config: FinetuneConfig) -> str:
+    """What the network is, in a few words."""
+    if config.network == "vit":
+        return f"{config.model}, {config.decoder.name} decoder"
+    vit = f", {config.model}" if network_of(config.network).has_encoder else ""
+    return f"{config.network}, UNETR++ {config.unetrpp.preset}{vit}"

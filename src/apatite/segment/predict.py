@@ -29,7 +29,7 @@ from apatite.segment.sliding import SlidingConfig, slide
 
 BODY_HU = -500.0
 MAX_POSITIONS = 2**26
-"""Numbers in a table of positions, tokens times width; a thousand times those of a usual model."""
+"""Numbers in tables of positions and the like, tokens times width; a hundred times those of a usual model."""
 Centre = Float[np.ndarray, "3"] | Sequence[float]
 
 
@@ -93,7 +93,7 @@ class Predictor:
     def predict_on_grid(self, volume: Volume) -> Float[np.ndarray, "labels depth height width"]:
         """Probability on the network's own grid; windows are blended where the grid is larger than one."""
         image = torch.from_numpy(np.ascontiguousarray(volume.voxels, dtype=np.float32))[None, None]
-        config = SlidingConfig(crop=self.network.config.encoder.crop, padding=PADDING_HU)
+        config = SlidingConfig(crop=self.network.config.crop, padding=PADDING_HU)
         return slide(image, lambda windows: self.network.probability(windows.to(self.device)).cpu(), config)
 
     def _grid(self, scan: Scan, centre: Centre | None) -> tuple[Grid, bool]:
@@ -113,7 +113,10 @@ def _config_of(card: ModelCard) -> SegmenterConfig:
     """The architecture that a card describes."""
     if card.kind != "segmenter":
         raise ModelError(
-            f"holds an {card.kind}, not a segmenter", where=CARD, fix="give a fine-tuned model", code="MODEL_SHAPE"
+            f"is of the kind {card.kind}, not a segmenter",
+            where=CARD,
+            fix="give a fine-tuned model",
+            code="MODEL_SHAPE",
         )
     try:
         config = load(SegmenterConfig, card.architecture, CARD)
@@ -125,9 +128,9 @@ def _config_of(card: ModelCard) -> SegmenterConfig:
             fix="use the version of Apatite that wrote it",
             code="MODEL_SHAPE",
         ) from error
-    if config.encoder.num_tokens * max(config.encoder.dim, config.decoder.mae.dim) > MAX_POSITIONS:
+    if _numbers_in_tables(config) > MAX_POSITIONS:
         raise ModelError(
-            f"asks for {config.encoder.num_tokens} tokens, more than a machine can hold",
+            f"asks for a crop of {config.crop} in more tokens than a machine can hold",
             where=CARD,
             fix="make the package again",
             code="MODEL_SHAPE",
@@ -140,6 +143,21 @@ def _config_of(card: ModelCard) -> SegmenterConfig:
             code="MODEL_SHAPE",
         )
     return config
+
+
+def _numbers_in_tables(config: SegmenterConfig) -> int:
+    """The most that a network makes besides weights whose shapes can be told without memory for them."""
+    numbers, encoder, unetrpp = 0, config.encoder, config.unetrpp
+    if encoder is not None:
+        numbers += encoder.num_tokens * max(encoder.dim, config.decoder.mae.dim)
+    if unetrpp is not None:
+        # In every block positions, and means and spreads of up to four norms.
+        rows = zip(unetrpp.num_tokens, unetrpp.widths, strict=True)
+        numbers += 2 * unetrpp.num_blocks * sum((tokens + 8) * width for tokens, width in rows)
+    if encoder is not None and unetrpp is not None:
+        grids = [edges for grid in unetrpp.stages for edges in zip(encoder.tokens, grid, strict=True)]
+        numbers += sum(have * want for have, want in grids)
+    return numbers
 
 
 def _region_around(

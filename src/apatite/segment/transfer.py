@@ -20,13 +20,14 @@ FLOOR = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Tensors whose name begins with `source` go to the name that begins with `target`; no target drops them.
+    """Tensors whose name begins with `source` go to the name that begins with `target`.
 
-    Prefixes end where a name's part ends: `encoder` covers `encoder.norm.weight`, not `encoder2.weight`. The empty
-    prefix covers every name. The first rule that covers a name decides.
+    No target drops them; no source leaves what is there, on purpose, so that it does not count. Prefixes end where a
+    name's part ends: `encoder` covers `encoder.norm.weight`, not `encoder2.weight`. The empty prefix covers every name.
+    The first rule that covers a name decides.
     """
 
-    source: str
+    source: str | None
     target: str | None
 
 
@@ -41,12 +42,13 @@ embedding is taken, the blocks. The floor then asks for its share of the embeddi
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What became of one tensor of the target; `numel` counts its numbers."""
+    """What became of one tensor of the target; `numel` counts its numbers, `part` is its rule's prefix."""
 
     target: str
     source: str
     status: Status
     numel: int
+    part: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +68,13 @@ class Coverage:
     @property
     def ratio(self) -> float:
         """Loaded parameters divided by the target's parameters under a rule; 0 where no rule covers any."""
-        total = sum(row.numel for row in self.rows)
-        return sum(row.numel for row in self.rows if row.status == "loaded") / total if total else 0.0
+        return _share_loaded(self.rows)
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """The same for each rule's part: a small one that is left out whole does not hide behind a large one."""
+        parts = dict.fromkeys(row.part for row in self.rows)
+        return {part: _share_loaded([row for row in self.rows if row.part == part]) for part in parts}
 
     def lines(self, most: int | None = None) -> list[str]:
         """The table as text, what was not loaded first; at most `most` rows of it."""
@@ -87,7 +94,7 @@ def transfer(source: Mapping[str, Tensor], target: nn.Module, rules: Sequence[Ru
         source: Tensors by name.
         target: Takes the values in its own types and on its own device.
         rules: For example `[Rule(source="encoder", target="encoder"), Rule(source="decoder", target=None)]`.
-        floor: Smallest share of the target's covered parameters that must be loaded, above 0 and at most 1.
+        floor: Smallest share of each rule's parameters in the target that must be loaded, above 0 and at most 1.
 
     Returns:
         The table, to be printed and kept with the run.
@@ -107,11 +114,12 @@ def transfer(source: Mapping[str, Tensor], target: nn.Module, rules: Sequence[Ru
         dropped=tuple(dropped),
         unused=tuple(sorted(set(source) - set(dropped) - set(chosen.values()))),
     )
-    if coverage.ratio < floor:
+    part, ratio = min(coverage.ratios.items(), key=lambda item: item[1], default=("the network", 0.0))
+    if ratio < floor:
         table = "".join(f"\n  {line}" for line in coverage.lines(most=6))
         raise ModelError(
-            f"only {coverage.ratio:.1%} of the parameters would be loaded, at least {floor:.1%} are required;"
-            f" nothing was loaded{table}",
+            f"only {ratio:.1%} of the parameters of {part or 'the network'} would be loaded, at least {floor:.1%} are"
+            f" required; nothing was loaded{table}",
             where="transfer",
             fix="use the configuration that the weights were made with, or correct the name map",
             code="MODEL_SHAPE",
@@ -133,8 +141,8 @@ def _origins(source: Mapping[str, Tensor], rules: Sequence[Rule]) -> tuple[dict[
     origin: dict[str, str] = {}
     dropped = []
     for name in source:
-        rule = next((rule for rule in rules if _covers(rule.source, name)), None)
-        if rule is None:
+        rule = next((rule for rule in rules if rule.source is not None and _covers(rule.source, name)), None)
+        if rule is None or rule.source is None:
             continue
         if rule.target is None:
             dropped.append(name)
@@ -153,16 +161,18 @@ def _rows(
 ) -> Iterator[Row]:
     for name, parameter in parameters.items():
         rule = next((rule for rule in rules if rule.target is not None and _covers(rule.target, name)), None)
-        if rule is None or rule.target is None:
+        if rule is None or rule.target is None or rule.source is None:
             continue
-        if name not in chosen:
-            expected = _renamed(name, rule.target, rule.source)
-            yield Row(target=name, source=expected, status="missing", numel=parameter.numel())
-            continue
-        fits = source[chosen[name]].shape == parameter.shape
-        yield Row(
-            target=name, source=chosen[name], status="loaded" if fits else "shape differs", numel=parameter.numel()
-        )
+        found, status = _renamed(name, rule.target, rule.source), "missing"
+        if name in chosen:
+            found = chosen[name]
+            status = "loaded" if source[found].shape == parameter.shape else "shape differs"
+        yield Row(target=name, source=found, status=status, numel=parameter.numel(), part=rule.target)
+
+
+def _share_loaded(rows: Sequence[Row]) -> float:
+    total = sum(row.numel for row in rows)
+    return sum(row.numel for row in rows if row.status == "loaded") / total if total else 0.0
 
 
 def _covers(prefix: str, name: str) -> bool:

@@ -21,6 +21,7 @@ from apatite.core.watch import Watch, unwatched
 from apatite.io.model_card import ModelCard
 from apatite.io.store import Prepared
 from apatite.metrics.checkerboard import AXES, FEWEST_TOKENS, PeriodicPower, mean_ratio, periodic_powers
+from apatite.nn.decoders.decoder import Decoder
 from apatite.report.figures.checkerboard import MapPanel, checkerboard_figure
 from apatite.report.html import Section, Table, render_report
 from apatite.report.numbers import Cell, json_number, number_text
@@ -103,7 +104,8 @@ def draw_checkerboard(
         watch: Shows progress.
 
     Raises:
-        ConfigError: no such case, one of the test split, or data of another grid than a model's.
+        ConfigError: no such case, one of the test split, data of another grid than a model's, or a model of another
+            network than `vit`.
         DataError: there is no labelled case to choose (`EMPTY_SPLIT`).
         ModelError: a folder holds no segmenter.
     """
@@ -114,7 +116,8 @@ def draw_checkerboard(
     for name, path in watch(list(zip(names, models, strict=True)), "looking at maps", len(names)):
         predictor = open_predictor(path)
         refuse_other_grid(predictor.card, prepared, row, path)
-        image_hu = crop_around_labels(prepared, row, predictor.network.config.encoder.crop)
+        refuse_without_maps(predictor.network, path)
+        image_hu = crop_around_labels(prepared, row, predictor.network.config.crop)
         found[name] = look_at(predictor.network, torch.from_numpy(image_hu)[None, None].to(predictor.device))
         about[name] = {**_about(predictor.network), "model_digest": predictor.digest}
     case = prepared.cases[row]
@@ -131,10 +134,11 @@ def draw_checkerboard(
 @torch.inference_mode()
 def look_at(network: Segmenter, image_hu: Float[torch.Tensor, "1 1 depth height width"]) -> list[ScaleFound]:
     """The maps of one crop, the coarsest first and the logits last."""
-    encoded = network.encode(image_hu)
-    patch = network.config.encoder.patch
-    scales = [_scale(FEATURES, found.stride, patch, found.values) for found in network.decoder.feature_maps(encoded)]
-    return [*scales, _scale(LOGITS, (1, 1, 1), patch, network.decoder(encoded))]
+    encoded, decoder = network.encode(image_hu), network.decoder
+    assert isinstance(decoder, Decoder), "refuse_without_maps looked"
+    patch = decoder.patch
+    scales = [_scale(FEATURES, found.stride, patch, found.values) for found in decoder.feature_maps(encoded)]
+    return [*scales, _scale(LOGITS, (1, 1, 1), patch, decoder(encoded))]
 
 
 def chosen_row(prepared: Prepared, case_id: str | None) -> int:
@@ -178,6 +182,20 @@ def refuse_other_grid(card: ModelCard, prepared: Prepared, row: int, model: Path
             f"{tuple(wanted.spacing_mm)} mm",
             where=str(model),
             fix="give the prepared folder that it was trained on, or one prepared alike",
+        )
+
+
+def refuse_without_maps(network: Segmenter, model: Path) -> None:
+    """A network must have a decoder that goes from tokens to voxels, scale by scale.
+
+    Raises:
+        ConfigError: it has UNETR++ instead, whose maps are not those of a patch that was doubled.
+    """
+    if not isinstance(network.decoder, Decoder):
+        raise ConfigError(
+            f"is of the network {network.config.network}, which has no decoder from patches to voxels to look into",
+            where=str(model),
+            fix="give models that were fine-tuned with network=vit",
         )
 
 
@@ -248,9 +266,10 @@ def first_component(
 
 
 def _about(network: Segmenter) -> dict[str, Any]:
-    decoder = network.config.decoder
+    decoder, shape = network.config.decoder, network.config.encoder
+    assert shape is not None, "refuse_without_maps looked"
     upsampling = None if decoder.name == "mae" else decoder.upsampling
-    return {"decoder": decoder.name, "upsampling": upsampling, "patch": list(network.config.encoder.patch)}
+    return {"decoder": decoder.name, "upsampling": upsampling, "patch": list(shape.patch)}
 
 
 def _page(

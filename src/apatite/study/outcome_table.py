@@ -22,7 +22,7 @@ from apatite.study.outcomes import CaseOutcome
 
 NAMES: Final = tuple(field.name for field in fields(CaseOutcome))
 DERIVED: Final = ("dice", "precision", "recall")
-LATER: Final = ("surface_dice", "soft_mm3", "low_mm3", "high_mm3")
+LATER: Final = ("surface_dice", "hd95_mm", "betti_error", "soft_mm3", "low_mm3", "high_mm3")
 """Columns that earlier versions did not write; where one is missing, it is unknown in every case."""
 
 MAX_BYTES: Final = 2**28
@@ -30,7 +30,7 @@ MAX_BYTES: Final = 2**28
 
 _COUNTS: Final = (
     "true_positive", "false_positive", "false_negative", "true_negative",
-    "lesions_reference", "lesions_found", "lesions_predicted", "lesions_true",
+    "lesions_reference", "lesions_found", "lesions_predicted", "lesions_true", "betti_error",
 )  # fmt: skip
 
 

@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from apatite.calcium.measure import volume_mm3
-from apatite.core.scan import Scan
+from apatite.core.scan import Scan, SliceStack
 from apatite.io.manifest import Case
+from apatite.metrics.betti import betti_error
 from apatite.metrics.lesion import count_lesions
 from apatite.metrics.overlap import Overlap, overlap
-from apatite.metrics.surface import TOLERANCE_MM, surface_dice
+from apatite.metrics.surface import TOLERANCE_MM, SurfaceDistances, span_mm, surface_distances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,9 @@ class CaseOutcome:
         vendor: Of the scanner; empty where unknown.
         hu_gate: Predictions count only at or above this many HU; None where they are not gated.
         surface_dice: At a tolerance of 1 mm; None where it was not measured or both sets are empty.
+        hd95_mm: 95th percentile of the Hausdorff distance, the larger direction; the span of the region where one set
+            is empty, None where both are or it was not measured.
+        betti_error: |Δβ0| + |Δβ1| + |Δβ2|, 6-connected; None where it was not measured.
         soft_mm3: Σ calibrated probability × voxel volume; None without a temperature.
         low_mm3: Lower end of the interval on the volume; None without one.
         high_mm3: Its upper end.
@@ -66,6 +70,8 @@ class CaseOutcome:
     vendor: str = ""
     hu_gate: float | None = None
     surface_dice: float | None = None
+    hd95_mm: float | None = None
+    betti_error: int | None = None
     soft_mm3: float | None = None
     low_mm3: float | None = None
     high_mm3: float | None = None
@@ -134,7 +140,8 @@ def outcome(  # noqa: PLR0913 - everything that is known of one case, the rest b
     is_true = is_reference & is_counted
     counts = overlap(is_predicted, is_true)
     lesions = count_lesions(is_predicted, is_true)
-    surfaces = surface_dice(is_predicted, is_true, scan.stack, tolerance_mm)
+    surfaces = surface_distances(is_predicted, is_true, scan.stack)
+    is_nowhere = not lesions.predicted + lesions.reference
     return CaseOutcome(
         case_id=case.case_id,
         patient_id=case.patient_id,
@@ -154,8 +161,19 @@ def outcome(  # noqa: PLR0913 - everything that is known of one case, the rest b
         kernel_class=case.kernel_class,
         vendor=case.vendor,
         hu_gate=hu_gate,
-        surface_dice=None if math.isnan(surfaces) else surfaces,
+        surface_dice=None if is_nowhere else surfaces.dice(tolerance_mm),
+        hd95_mm=None if is_nowhere else _hd95_mm(surfaces, is_counted, scan.stack),
+        betti_error=betti_error(is_predicted, is_true),
     )
+
+
+def _hd95_mm(
+    surfaces: SurfaceDistances, is_counted: Bool[np.ndarray, "slices rows columns"], stack: SliceStack
+) -> float:
+    """HD95 of two sets that are not both empty."""
+    distance_mm = surfaces.percentile_mm(0.95)
+    # Left out, a case in which nothing was found would make a model better.
+    return distance_mm if math.isfinite(distance_mm) else span_mm(is_counted, stack)
 
 
 def is_annotated(case: Case, label: int) -> bool:

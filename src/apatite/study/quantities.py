@@ -1,7 +1,8 @@
 """Every quantity of an evaluation as one entry of a table: over which cases, how per case, how over cases.
 
 Overlap is averaged over the cases whose reference marks something; cases without calcium are reported apart, by what
-was falsely found in them. A case in which nothing was predicted has no precision, and is left out of its mean.
+was falsely found in them. A case in which nothing was predicted has no precision, and is left out of its mean; its HD95
+is the span of the region, the largest distance there can be.
 
 Lesions are 26-connected, and any overlap is a hit, counted on either side: (found + true) / (reference + predicted) is
 their F1, with found + true in the place of 2·TP.
@@ -71,15 +72,20 @@ def _to_analytic(outcome: CaseOutcome) -> float:
     return math.nan if outcome.analytic_mm3 is None else outcome.predicted_mm3 - outcome.analytic_mm3
 
 
-def _surface_dice(outcome: CaseOutcome) -> float:
-    return math.nan if outcome.surface_dice is None else outcome.surface_dice
+def _known(value: float | None) -> float:
+    """A value that earlier tables lack, or that a case does not have."""
+    return math.nan if value is None else float(value)
 
 
 QUANTITIES: dict[str, Quantity] = {
     "dice": Quantity(title="Dice", unit="", among="positive", of_case=lambda o: o.overlap.dice),
     "precision": Quantity(title="precision", unit="", among="positive", of_case=lambda o: o.overlap.precision),
     "recall": Quantity(title="recall", unit="", among="positive", of_case=lambda o: o.overlap.recall),
-    "surface_dice": Quantity(title="surface Dice", unit="", among="positive", of_case=_surface_dice),
+    "surface_dice": Quantity(title="surface Dice", unit="", among="positive", of_case=lambda o: _known(o.surface_dice)),
+    "hd95_mm": Quantity(title="HD95", unit="mm", among="positive", of_case=lambda o: _known(o.hd95_mm), better="lower"),
+    "betti_error": Quantity(
+        title="Betti error", unit="", among="positive", of_case=lambda o: _known(o.betti_error), better="lower"
+    ),
     "volume_error_mm3": Quantity(
         title="|ΔV|",
         unit="mm³",
@@ -149,6 +155,8 @@ PAIRED = (
     "precision",
     "recall",
     "surface_dice",
+    "hd95_mm",
+    "betti_error",
     "volume_error_mm3",
     "volume_error_all_mm3",
     "lesion_sensitivity",
@@ -157,5 +165,5 @@ PAIRED = (
 )
 """Quantities whose difference between two models is given with its interval."""
 
-OVER_LABELS = ("dice", "precision", "recall", "volume_error_mm3")
+OVER_LABELS = ("dice", "precision", "recall", "volume_error_mm3", "hd95_mm", "betti_error")
 """Quantities that are averaged over labels where there are several."""

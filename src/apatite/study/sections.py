@@ -7,6 +7,7 @@ from apatite.study.evaluate import Evaluation
 from apatite.study.figures import agreement_picture, burden_picture, comparison_picture, strata_picture
 from apatite.study.probability_sections import interval_section, probability_section
 from apatite.study.tables import (
+    SHAPE_COLUMNS,
     agreement_table,
     analytic_table,
     burden_table,
@@ -15,6 +16,7 @@ from apatite.study.tables import (
     free_table,
     labels_table,
     lesion_table,
+    shape_table,
     strata_table,
 )
 
@@ -44,11 +46,14 @@ def evaluation_sections(evaluation: Evaluation) -> list[Section]:
 
 
 def comparison_section(evaluation: Evaluation, label: int, title: str = "Comparison") -> Section:
-    """The main table in every reading, lesions, and paired differences."""
+    """The main table in every reading, surfaces and topology, lesions, and paired differences."""
     gates = evaluation.gates
     tables = [comparison_table(evaluation, label, gate) for gate in gates]
     if len(evaluation.models) > 1:
         tables += [difference_table(evaluation, label, gate) for gate in gates]
+    tables += [shape_table(evaluation, label, gates[0])]
+    if len(evaluation.models) > 1:
+        tables += [difference_table(evaluation, label, gates[0], SHAPE_COLUMNS)]
     tables += [lesion_table(evaluation, label, gates[0])]
     return Section(
         title=title,

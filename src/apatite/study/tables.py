@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from apatite.metrics.surface import TOLERANCE_MM
 from apatite.report.html import Table
 from apatite.report.numbers import Cell
 from apatite.study.evaluate import Evaluation
@@ -9,6 +10,7 @@ from apatite.study.quantities import OVER_LABELS, QUANTITIES
 from apatite.study.summary import Summary
 
 MAIN_COLUMNS = ("dice", "precision", "recall", "volume_error_mm3", "volume_bias_mm3")
+SHAPE_COLUMNS = ("surface_dice", "hd95_mm", "betti_error")
 LESION_COLUMNS = ("lesion_sensitivity", "lesion_precision", "volume_error_median_mm3", "volume_error_all_mm3")
 _METHOD_NAMES = {"bca": "BCa", "percentile": "percentile"}
 DIFFERENCE_COLUMNS = ("dice", "precision", "recall", "volume_error_mm3")
@@ -31,6 +33,20 @@ def lesion_table(evaluation: Evaluation, label: int, hu_gate: float | None) -> T
     summaries = list(evaluation.of(label, hu_gate).values())
     caption = f"Lesions are 26-connected; any overlap is a hit; pooled over cases; {gate_words(hu_gate)}."
     return _quantity_table(summaries, LESION_COLUMNS, caption)
+
+
+def shape_table(evaluation: Evaluation, label: int, hu_gate: float | None) -> Table:
+    """How far surfaces are apart, and how many components, tunnels and cavities are too many or missing."""
+    summaries = list(evaluation.of(label, hu_gate).values())
+    silent = {s.model: s.num_unpredicted for s in summaries if s.num_unpredicted}
+    filled = "; ".join(f"{model}: {number} without any prediction" for model, number in silent.items())
+    caption = (
+        f"Surfaces on the slices as they lie, tolerance {TOLERANCE_MM:g} mm; HD95 is the larger of both directions. "
+        f"Betti error: |Δβ0| + |Δβ1| + |Δβ2|, voxels joined by faces. Means over {summaries[0].num_positive} cases in "
+        f"which the reference marks something, {gate_words(hu_gate)}."
+        + (f" {filled}, which has the region's span as its HD95." if filled else "")
+    )
+    return _quantity_table(summaries, SHAPE_COLUMNS, caption)
 
 
 def free_table(evaluation: Evaluation, label: int, hu_gate: float | None) -> Table:

@@ -34,7 +34,7 @@ def comparison() -> Comparison:
             false_negative=20 - found, true_negative=900,
             predicted_mm3=0.5 * (found + extra), reference_mm3=10.0 + number,
             slice_thickness_mm=(1.0, 5.0)[number % 2], kernel_class="soft", surface_dice=0.8 + 0.01 * (number % 5),
-            **lesions,
+            hd95_mm=30.0 - found - 0.1 * number, betti_error=extra + number % 3, **lesions,
         )  # fmt: skip
 
     plain = [case(n, 10 + n % 4, n % 3) for n in range(14)]
@@ -57,7 +57,7 @@ def test_the_files_are_written_and_agree(comparison: Comparison, tmp_path: Path)
     assert read_outcomes(page.parent / "cases.csv") == {name: list(rows) for name, rows in comparison.outcomes.items()}
     values = json.loads((page.parent / "compare.json").read_text())
     rows = list(csv.DictReader((page.parent / "differences.csv").read_text().splitlines()))
-    assert len(rows) == len(values["differences"]) == 6
+    assert len(rows) == len(values["differences"]) == 8
     for row, value, found, p_holm in zip(
         rows, values["differences"], comparison.contrasts, comparison.p_holm, strict=True
     ):
@@ -70,7 +70,7 @@ def test_the_files_are_written_and_agree(comparison: Comparison, tmp_path: Path)
     assert {row["stratum"] for row in strata} >= {"slice thickness ≤ 1.5 mm", "kernel soft", "volume quartile 4"}
     assert [entry["model"] for entry in values["deployed"]] == ["plain", HOSTILE]
     assert [group["definition"] for group in values["burden_groups"]] == ["paper", "deployed"]
-    assert values["family_sizes"] == [{"hu_gate": None, "tests": 6}]
+    assert values["family_sizes"] == [{"hu_gate": None, "tests": 8}]
 
 
 class Page(HTMLParser):
@@ -93,7 +93,7 @@ def test_the_page_fetches_nothing_and_says_how(comparison: Comparison, tmp_path:
     page.feed(text)
     assert not {"script", "iframe", "object", "link", "form"} & page.tags
     assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
-    for said in ("corrected over the 6", "Wilcoxon", "BCa, 60 resamples", "McNemar", "Strata", "not a medical device"):
+    for said in ("corrected over the 8", "Wilcoxon", "BCa, 60 resamples", "McNemar", "Strata", "not a medical device"):
         assert said in text, said
 
 
@@ -103,17 +103,26 @@ def test_the_table_for_a_paper_is_escaped_and_complete(comparison: Comparison) -
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
     assert r"\input" not in text
     assert r"\textbackslash{}input\{x\}" in text
-    for said in ("7 patients", "BCa, 60 resamples", "corrected over the 6 tests", r"\label{tab:comparison}"):
+    for said in ("7 patients", "BCa, 60 resamples", "corrected over the 8 tests", r"\label{tab:comparison}"):
         assert said in text, said
     rows = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
-    assert len(rows) == 6
+    assert len(rows) == 8
     assert all(row.replace(r"\&", "").count("&") == 9 and row.endswith(r"\\") for row in rows)
 
 
 def test_tables_say_who_how_many_and_how_sure(comparison: Comparison) -> None:
     table = difference_table(comparison, (1, None))
-    assert [row[1] for row in table.texts] == ["Dice", "precision", "recall", "|ΔV| (mm³)", "lesion F1", "surface Dice"]
-    assert [row[0] for row in table.texts][1:] == [""] * 5
+    assert [row[1] for row in table.texts] == [
+        "Dice", "precision", "recall", "|ΔV| (mm³)", "lesion F1", "surface Dice", "HD95 (mm)", "Betti error",
+    ]  # fmt: skip
+    assert [row[0] for row in table.texts][1:] == [""] * 7
+    # 13 + n % 5 found instead of 10 + n % 4, and an HD95 smaller by as much: 5.43 − 1.36 − 3 and so on.
+    assert (table.texts[6][2:4], table.rows[6][4], table.rows[6][5]) == (
+        ["14", "7"], pytest.approx(30 - 10 - 19 / 14 - 0.65), pytest.approx(30 - 13 - 26 / 14 - 0.65),
+    )  # fmt: skip
+    assert "HD95 of a case in which nothing was found" in table.caption
+    # Extra voxels and n % 3 are 0, 1, 2 in turn: twice 13/14.
+    assert (table.texts[7][1], table.texts[7][4]) == ("Betti error", "1.86")
     assert table.texts[0][2:4] == ["14", "7"]
     margins = margin_table(comparison, (1, None))
     assert margins is not None
@@ -131,7 +140,7 @@ def test_the_figures_name_every_row(comparison: Comparison) -> None:
     assert strata is not None
     assert forest.content.startswith(b"<?xml")
     assert "7 patients" in forest.caption
-    for name in ("Dice", "lesion F1", "surface Dice"):
+    for name in ("Dice", "lesion F1", "surface Dice", "HD95 (mm)", "Betti error"):
         assert name in forest.alt
     assert "quartile 4" in strata.alt
     alone = compare({"plain": comparison.outcomes["plain"]}, comparison.config)

@@ -85,8 +85,8 @@ class Sweep:
     truth: str = "truth"
     defaults: dict[str, Any] = field(
         default_factory=lambda: {
-            "arm": "vit", "model": "vitiac-xs", "patch": 4, "decoder": "mae", "upsampling": "nearest", "init": "mae",
-            "take": "encoder", "labels": "all", "draw": 0, "seed": 0, "reader": "perfect",
+            "arm": "vit", "network": "vit", "model": "vitiac-xs", "patch": 4, "decoder": "mae", "upsampling": "nearest",
+            "init": "mae", "take": "encoder", "labels": "all", "draw": 0, "seed": 0, "reader": "perfect",
         }
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ class Sweep:
                 "test": {"series": cases + NUM_FREE, "patients": 21, "positive": cases},
             },
             domains=["phantom"],
-            patch_mm=None if kind == "nnunet" else _edges_mm(values["patch"], spacing),
+            patch_mm=None if values["patch"] is None else _edges_mm(values["patch"], spacing),
             spacing_mm=spacing,
             crop=(16, 48, 48),
             digests={"data": "d" * 64, "truth": self.truth},
@@ -159,8 +159,7 @@ class Sweep:
         found = studies([record for record, _ in self.made], view)
         for results in found:
             for record, rows in self.made:
-                for title, outcomes in rows.items():
-                    results._rows[record.name, None, title] = [o for o in outcomes if o.hu_gate == view.hu_gate]
+                results._found[record.name, None] = rows
         return found
 
     def beside(self, name: str) -> "Sweep":

@@ -75,7 +75,13 @@ def here(job: Job, is_over: IsOver, title: str, watch: Watch) -> Ended:
     return Ended(how="done")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def precision_change() -> str:
+    """Nothing is measured: every row computes alike."""
+    return PRECISION
+
+
+@pytest.fixture(scope="session")
 def in_process() -> Callable[[Job, IsOver, str, Watch], Ended]:
     return here
 

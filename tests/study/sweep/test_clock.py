@@ -46,6 +46,21 @@ def test_a_torn_note_counts_for_none_and_a_new_run_for_nothing(tmp_path):
     assert StepClock(path=path).total() == (10, 30.0)
 
 
+def test_a_steps_seconds_leave_out_the_look_after_the_last_one(tmp_path):
+    """Ten steps of three seconds; after the last one a look of twenty, before its row is handed on."""
+    now = [0.0]
+    clock = StepClock(path=tmp_path / "clock.jsonl", now=lambda: now[0])
+    assert clock.step_s() == 0.0
+
+    def rows():
+        for step in range(10):
+            now[0] += 3.0 + 20.0 * (step == 9)
+            yield {"step": step}
+
+    assert len(list(clock(rows(), "pre-training"))) == 10
+    assert (clock.total(), clock.step_s()) == ((10, 50.0), 3.0)
+
+
 def test_what_is_no_training_is_not_timed(tmp_path):
     clock = StepClock(path=tmp_path / "clock.jsonl")
     assert list(clock(["case a", "case b"], "predicting")) == ["case a", "case b"]

@@ -21,7 +21,7 @@ def record(name="vit-a", **changes):
         "name": name,
         "kind": "vit",
         "tier": "own",
-        "axes": {"patch": "2x4x8", "labels": 20, "upsampling": None},
+        "axes": {"network": "vit", "patch": "2x4x8", "labels": 20, "upsampling": None},
         "steps": 40,
         "seconds": {"finetune": 1.5},
         "num_parameters": 12,
@@ -44,6 +44,22 @@ def test_a_record_reads_back_with_its_outcomes_by_split(tmp_path, make_outcome):
     assert outcomes_of(found, "development") == {"raw": raw, "calibrated": calibrated}
     assert outcomes_of(found, "test") == {"raw": test}
     assert read_records(tmp_path / "rows") == [found]
+
+
+def test_a_record_of_before_there_were_other_networks_is_one_of_the_first(tmp_path):
+    for name, kind, network in (
+        ("vit-a", "vit", "vit"),
+        ("nnunet-a", "nnunet", None),
+        ("pretrain-a", "pretrain", None),
+    ):
+        write_record(tmp_path, record(name, kind=kind, axes={"patch": 4}))
+        path = json_path(tmp_path, name)
+        values = json.loads(path.read_text())
+        for later in ("step_s", "health", "label_means", "label_names"):
+            del values[later]
+        path.write_text(json.dumps(values))
+        found = read_record(tmp_path, name)
+        assert found.axes == {"network": network, "patch": 4} and found.label_names == {}
 
 
 def test_the_same_row_is_the_same_bytes(tmp_path, make_outcome):

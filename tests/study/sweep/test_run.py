@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 from dataclasses import replace
@@ -201,6 +202,11 @@ def test_a_run_begun_with_other_settings_is_not_gone_on_with(tiny_grid, head_stu
     settle_plan(folder, row, replace(config, steps=9), prepared)
     with pytest.raises(ConfigError, match="other settings"):
         settle_plan(folder, row, config, prepared)
+    # A plan of before there were other networks is of the first of them.
+    plan = json.loads(folder.plan(row.name).read_text())
+    assert plan["axes"].pop("network") == "vit"
+    folder.plan(row.name).write_text(json.dumps(plan))
+    settle_plan(folder, row, replace(config, steps=9), prepared)
 
 
 def test_what_was_measured_for_a_network_is_shared_by_its_twins(

@@ -11,7 +11,9 @@ from apatite.study.intervals import IntervalConfig
 from apatite.study.quantities import QUANTITIES
 from apatite.study.strata import SIZE_CUTS_MM3, refuse_unordered
 
-FAMILY: Final = ("dice", "precision", "recall", "volume_error_mm3", "lesion_f1", "surface_dice")
+FAMILY: Final = (
+    "dice", "precision", "recall", "volume_error_mm3", "lesion_f1", "surface_dice", "hd95_mm", "betti_error",
+)  # fmt: skip
 """The quantities whose tests are corrected together."""
 
 MARGINS: Final[Mapping[str, float]] = MappingProxyType({"dice": 0.02, "volume_error_mm3": 10.0})

@@ -112,8 +112,15 @@ def difference_caption(comparison: Comparison, part: Part) -> str:
         f"({_METHODS[settings.method]}, {settings.resamples:,} resamples of patients). p: Wilcoxon's signed ranks, one "
         "value per patient (several cases of a patient are averaged first); “Holm”: corrected over the "
         f"{comparison.family_size(part[1])} tests of this reading, all pairs, labels and quantities. r and d_z are "
-        "effect sizes over patients; their signs are those of the difference."
+        "effect sizes over patients; their signs are those of the difference." + _hd95_note(comparison)
     )
+
+
+def _hd95_note(comparison: Comparison) -> str:
+    """What HD95 is where there is no surface."""
+    if "hd95_mm" not in comparison.config.quantities:
+        return ""
+    return " HD95 of a case in which nothing was found is the span of its region."
 
 
 def margin_table(comparison: Comparison, part: Part) -> Table | None:

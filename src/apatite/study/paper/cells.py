@@ -7,7 +7,7 @@ import numpy as np
 from apatite.core.volume import Estimate
 from apatite.report.html import Table
 from apatite.report.numbers import Cell, number_text
-from apatite.study.paper.contrasts import RIGHT_QUARTILE, contrast, estimate, sample
+from apatite.study.paper.contrasts import RIGHT_QUARTILE, contrast, estimate, means_of_runs
 from apatite.study.paper.results import Arm, Results
 from apatite.study.quantities import QUANTITIES
 from apatite.study.sweep.record import Record
@@ -33,15 +33,9 @@ def heading(quantity: str) -> str:
     return "share in the right quartile" if quantity == RIGHT_QUARTILE else QUANTITIES[quantity].heading
 
 
-def run_means(results: Results, arm: Arm, quantity: str) -> list[float]:
-    """The mean over cases of each run alone."""
-    found = sample(results, arm, quantity)
-    return [] if found is None else [float(np.nanmean(row)) for row in found.values if not np.isnan(row).all()]
-
-
 def spread(results: Results, arm: Arm, quantity: str) -> float | None:
     """Standard deviation of the runs' means; None for fewer than two runs."""
-    means = run_means(results, arm, quantity)
+    means = means_of_runs(results, arm, quantity)
     return float(np.std(means, ddof=1)) if len(means) > 1 else None
 
 
@@ -88,7 +82,7 @@ def num_positive(results: Results) -> int:
     """Cases with the label, in the first row that was judged; 0 without rows."""
     for record in results.records:
         if rows := results.rows(record, "raw"):
-            return sum(o.is_positive for o in rows)
+            return len({o.case_id for o in rows if o.is_positive})
     return 0
 
 

@@ -14,13 +14,14 @@ import numpy as np
 from jaxtyping import Float
 
 from apatite.calcium.burden import paper_cuts
-from apatite.core.errors import DataError
+from apatite.core.errors import ConfigError, DataError
 from apatite.core.volume import Estimate
 from apatite.metrics.bootstrap import mean
 from apatite.study.intervals import interval
 from apatite.study.outcomes import CaseOutcome
 from apatite.study.paper.results import Arm, Results, Run
 from apatite.study.quantities import QUANTITIES
+from apatite.study.sweep.label_means import mean_over_labels
 from apatite.study.sweep.record import Record
 
 RIGHT_QUARTILE = "right_quartile"
@@ -29,15 +30,17 @@ RIGHT_QUARTILE = "right_quartile"
 Membership = Callable[[CaseOutcome], bool | None]
 """Whether a case is in a subset or in its counterpart; None for neither."""
 Term = tuple[float, Arm]
+Column = Float[np.ndarray, "rows"] | None
+Statistic = Callable[[np.ndarray], float]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
-    """One quantity of one arm, over the cases whose reference marks something.
+    """One quantity of one arm, over the cases whose reference marks something; of several labels, one after another.
 
     Attributes:
         runs: What tells the rows of `values` from each other.
-        cases: The outcomes of the first run, in the order of the columns.
+        cases: The outcomes of the first run, in the order of the columns: one per case and label.
         values: NaN where a run has no value for a case.
     """
 
@@ -110,7 +113,19 @@ def estimate(results: Results, arm: Arm, quantity: str, chosen: Membership | Non
         return None
     keep = [place for place, case in enumerate(found.cases) if chosen is None or chosen(case)]
     patients = [found.patients[place] for place in keep]
-    return interval(mean_over_runs(found.values)[keep], mean, patients, results.view.intervals, _unit(quantity))
+    rows, statistic = _averaged(results, [found.cases[place] for place in keep])
+    values = _joined(mean_over_runs(found.values)[keep], rows)
+    return interval(values, statistic, patients, results.view.intervals, _unit(quantity))
+
+
+def means_of_runs(results: Results, arm: Arm, quantity: str) -> list[float]:
+    """The mean of each run of an arm alone; runs without any value are left out."""
+    found = sample(results, arm, quantity)
+    if found is None:
+        return []
+    rows, statistic = _averaged(results, found.cases)
+    means = [statistic(_joined(values, rows)) for values in found.values]
+    return [value for value in means if not np.isnan(value)]
 
 
 def contrast(
@@ -136,19 +151,16 @@ def contrast(
         _refuse_unlike(known[0].cases, found.cases, arm.title)
     weights = np.array([weight for weight, _ in terms])
     by_run = np.einsum("t,trc->rc", weights, np.stack([found.values for found in known]))
-    rows, statistic, keep = _subset(known[0].cases, inside)
-    patients = [known[0].patients[place] for place in keep]
-
-    def joined(values: Float[np.ndarray, "cases"]) -> Float[np.ndarray, "chosen *columns"]:
-        return values[keep] if rows is None else np.stack([values[keep], rows], axis=1)
-
-    value = interval(joined(mean_over_runs(by_run)), statistic, patients, results.view.intervals, _unit(quantity))
+    rows, statistic, keep = _subset(results, known[0].cases, inside)
+    cases = [known[0].cases[place] for place in keep]
+    patients = [case.patient_id for case in cases]
+    averaged = _joined(mean_over_runs(by_run)[keep], rows)
     records = [record for _, arm in terms for run, record in results.runs(arm).items() if run in runs]
     return Contrast(
-        estimate=value,
-        by_run={run: float(statistic(joined(by_run[place]))) for place, run in enumerate(runs)},
-        num_cases=len(keep),
-        num_patients=_num_patients(patients, rows),
+        estimate=interval(averaged, statistic, patients, results.view.intervals, _unit(quantity)),
+        by_run={run: float(statistic(_joined(by_run[place][keep], rows))) for place, run in enumerate(runs)},
+        num_cases=len({case.case_id for case in cases}),
+        num_patients=_num_patients(patients, None if inside is None else rows),
         records=tuple({record.name: record for record in records}.values()),
     )
 
@@ -166,13 +178,32 @@ def mean_over_runs(values: Float[np.ndarray, "runs cases"]) -> Float[np.ndarray,
     return np.where(counts > 0, np.where(is_known, values, 0.0).sum(axis=0) / np.maximum(counts, 1), np.nan)
 
 
-def _subset(cases: Sequence[CaseOutcome], inside: Membership | None):
-    """Membership of the chosen cases, the statistic over them, and their places."""
+def _subset(
+    results: Results, cases: Sequence[CaseOutcome], inside: Membership | None
+) -> tuple[Column, Statistic, list[int]]:
+    """What stands beside each value, the statistic over both, and the places of the rows that take part.
+
+    Raises:
+        ConfigError: a subset of the cases, averaged over labels.
+    """
     if inside is None:
-        return None, mean, list(range(len(cases)))
+        return *_averaged(results, cases), list(range(len(cases)))
+    if results.view.label is None:
+        raise ConfigError("subsets of cases are of one label", where="contrast", fix="look at one label")
     members = [inside(case) for case in cases]
     keep = [place for place, member in enumerate(members) if member is not None]
     return np.array([float(bool(members[place])) for place in keep]), _inside_minus_outside, keep
+
+
+def _averaged(results: Results, cases: Sequence[CaseOutcome]) -> tuple[Column, Statistic]:
+    """The mean over cases; over several labels, the mean of their means, for which each value needs its label."""
+    if results.view.label is not None:
+        return None, mean
+    return np.array([case.label for case in cases], dtype=np.float64), mean_over_labels
+
+
+def _joined(values: Float[np.ndarray, "rows"], column: Column) -> Float[np.ndarray, "rows *columns"]:
+    return values if column is None else np.stack([values, column], axis=1)
 
 
 def _num_patients(patients: Sequence[str], is_inside: Float[np.ndarray, "cases"] | None) -> int:
@@ -207,8 +238,8 @@ def _positive(rows: Sequence[CaseOutcome]) -> list[CaseOutcome]:
 
 def _refuse_unlike(first: Sequence[CaseOutcome], rows: Sequence[CaseOutcome], where: str) -> None:
     """The same cases with the same reference, or nothing is paired."""
-    if [(o.case_id, o.true_positive + o.false_negative) for o in first] != [
-        (o.case_id, o.true_positive + o.false_negative) for o in rows
+    if [(o.case_id, o.label, o.true_positive + o.false_negative) for o in first] != [
+        (o.case_id, o.label, o.true_positive + o.false_negative) for o in rows
     ]:
         raise DataError(
             "was judged on other cases or by another reference than the runs beside it",

@@ -21,7 +21,7 @@ from apatite.study.paper.comparison import comparison_section
 from apatite.study.paper.costs import costs_section
 from apatite.study.paper.curves import curves_section
 from apatite.study.paper.decoders import decoders_section
-from apatite.study.paper.evidence import evidence_markdown, evidence_section, findings_of
+from apatite.study.paper.evidence import evidence_markdown, evidence_section, judged_on
 from apatite.study.paper.files import write_parts
 from apatite.study.paper.labels import labels_section
 from apatite.study.paper.page import write_page
@@ -29,6 +29,8 @@ from apatite.study.paper.patch_sizes import patch_sizes_section
 from apatite.study.paper.results import Results, View, gather, studies
 from apatite.study.paper.splits import splits_section
 from apatite.study.paper.strata import strata_section
+from apatite.study.paper.topo_pretraining import pretraining_section
+from apatite.study.paper.topo_tables import topology_section
 from apatite.study.paper.variants import embedding_sizes_section, upsampling_section
 
 ALL: Final = "all"
@@ -62,7 +64,9 @@ DRAWINGS: Final[dict[str, Drawing]] = {
     "labels": Drawing(make=labels_section, number="not in the paper"),
     "curves": Drawing(make=curves_section, number="not in the paper"),
     "costs": Drawing(make=costs_section, number="not in the paper"),
-    EVIDENCE: Drawing(make=evidence_section, number="not in the paper: its claims, judged"),
+    "topology": Drawing(make=topology_section, number="after the tables of arXiv 2406.10519, which are not known"),
+    "pretraining": Drawing(make=pretraining_section, number="not in a paper"),
+    EVIDENCE: Drawing(make=evidence_section, number="not in a paper: their claims, judged"),
 }
 """By name, as `apatite draw` takes them."""
 
@@ -151,7 +155,8 @@ def draw_records(
     verdicts = {
         f"{results.title}: {finding.claim.key}": finding.word
         for results in found
-        for finding in (findings_of(results) if what == EVIDENCE else ())
+        for judged in (judged_on(results) if what == EVIDENCE else ())
+        for finding in judged.findings
     }
     return Drawn(num_records=len(records), studies=tuple(r.title for r in found), files=tuple(files), verdicts=verdicts)
 

@@ -1,35 +1,50 @@
-"""The paper's claims and what the records say of each: a verdict per claim and study, with its figures and its reason.
+"""The papers' claims and what the records say of each: a verdict per claim and study, with its figures and its reason.
 
-Data of real patients with annotated intracranial calcium are not public, so records of phantoms leave the real column
-undecided. Who has such data, draws from sweeps on them.
+Data of real patients with annotated intracranial calcium are not public, so records of phantoms leave that column
+undecided. Who has such data, draws from sweeps on them. Studies of organs decide nothing about calcium, and the other
+way round.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from apatite.report.html import Section, Table
 from apatite.report.numbers import Cell, cell_text
 from apatite.study.paper.cells import NOT_RUN, about, num_positive, signed
-from apatite.study.paper.claim_table import CLAIMS
-from apatite.study.paper.claims import Claim, Finding, find
-from apatite.study.paper.published import TAG
+from apatite.study.paper.claims import Finding, find
+from apatite.study.paper.papers import JIN2025, PAPERS, Paper
 from apatite.study.paper.results import Results
 from apatite.study.paper.verdict import MIN_SEEDS, Verdict
 
 PHANTOM: Final = "phantom-1"
-UNDECIDED_REAL: Final = "not decidable here: no annotated data are public"
 
 
-def findings_of(results: Results, claims: Sequence[Claim] = CLAIMS) -> list[Finding]:
-    """Every claim, judged on one study."""
-    return [find(results, claim) for claim in claims]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """The claims of one paper on one study.
+
+    Attributes:
+        paper: The paper.
+        results: The study, as the claims are about it.
+        findings: One per claim.
+    """
+
+    paper: Paper
+    results: Results
+    findings: tuple[Finding, ...]
+
+
+def judged_on(results: Results) -> list[Judged]:
+    """Every paper's claims, of which a study has rows; without any rows those of the first, not run."""
+    found = [paper for paper in PAPERS if paper.has_rows(results)] or [JIN2025]
+    return [_judge(paper, results) for paper in found]
 
 
 def evidence_section(results: Results) -> Section:
-    """The claims in a table, and every difference behind them in another."""
-    findings = findings_of(results)
-    rows: list[list[Cell]] = [
-        [f.claim.sentence, f.claim.paper, *_columns(results, f"{f.word}: {_because(f)}")] for f in findings
+    """The claims of each paper in a table, and every difference behind them in another."""
+    tables = [
+        table for judged in judged_on(results) for table in (_claims_table(judged), _parts_table(judged.findings))
     ]
     return Section(
         title="Claims",
@@ -38,47 +53,59 @@ def evidence_section(results: Results) -> Section:
             "0; it does not where the interval lies below 0 or within the margin; else, or where a development curve "
             "still rises, it is not decidable at this budget.",
         ),
-        tables=(
-            Table(
-                columns=("claim", TAG, PHANTOM, "real"),
-                rows=rows,
-                caption=f"Over {num_positive(results)} cases with calcium; {about(results)}",
-            ),
-            _parts_table(findings),
-        ),
+        tables=tuple(tables),
     )
 
 
 def evidence_markdown(studies: Sequence[Results]) -> str:
-    """The same for the page of the documentation; without rows one sentence says so."""
-    judged = [results for results in studies if any(record.kind != "pretrain" for record in results.records)]
-    if not judged:
-        return "Nothing was run yet: there are no records, so no claim is judged.\n"
-    return "\n".join(_study_markdown(results) for results in judged)
+    """The same for the page of the documentation; a paper without rows has one sentence that says so."""
+    parts = []
+    for paper in PAPERS:
+        with_rows = [results for results in studies if paper.has_rows(results)]
+        parts += [_study_markdown(_judge(paper, results)) for results in with_rows]
+        if not with_rows:
+            parts.append(f"Nothing was run yet on {paper.name}: there are no records, so no claim of it is judged.\n")
+    return "\n".join(parts)
 
 
-def _study_markdown(results: Results) -> str:
-    findings = findings_of(results)
-    claims = _markdown(
-        ("Claim", TAG, PHANTOM, "real"),
-        [[f.claim.sentence, f.claim.paper, *_columns(results, f"**{f.word}**: {_because(f)}")] for f in findings],
+def _judge(paper: Paper, results: Results) -> Judged:
+    seen = paper.seen(results)
+    return Judged(paper=paper, results=seen, findings=tuple(find(seen, claim) for claim in paper.claims))
+
+
+def _claims_table(judged: Judged, strong: str = "") -> Table:
+    rows: list[list[Cell]] = [
+        [f.claim.sentence, f.claim.paper, *_columns(judged, f"{strong}{f.word}{strong}: {_because(f)}")]
+        for f in judged.findings
+    ]
+    return Table(
+        columns=("claim", judged.paper.tag, PHANTOM, "real"),
+        rows=rows,
+        caption=f"{judged.paper.name}. Over {num_positive(judged.results)} {judged.paper.cases}; "
+        f"{about(judged.results)}",
     )
-    parts = _parts_table(findings)
+
+
+def _study_markdown(judged: Judged) -> str:
+    results, claims, parts = judged.results, _claims_table(judged, "**"), _parts_table(judged.findings)
     trained = sum(record.kind != "pretrain" for record in results.records)
+    place = f"{judged.paper.name}, {results.title}"
     return (
-        f"## Verdicts, {results.title}\n\nFrom {trained} finished trainings, "
-        f"{num_positive(results)} cases with calcium; {about(results)}\n\n{claims}\n"
-        f"## Differences behind them, {results.title}\n\n"
+        f"## Verdicts, {place}\n\nFrom {trained} finished trainings, "
+        f"{num_positive(results)} {judged.paper.cases}; {about(results)}\n\n"
+        f"{_markdown(claims.columns, claims.rows)}\n"
+        f"## Differences behind them, {place}\n\n"
         f"{_markdown(parts.columns, parts.texts)}"
     )
 
 
-def _columns(results: Results, verdict: str) -> list[Cell]:
+def _columns(judged: Judged, verdict: str) -> list[Cell]:
     """The verdict in the column of its data; scans of which nobody knows whose they are decide nothing."""
+    results = judged.results
     if results.domains == ["real"]:
         return [NOT_RUN, verdict]
     if results.domains == ["phantom"] or not results.records:
-        return [verdict, UNDECIDED_REAL]
+        return [verdict, judged.paper.undecided_real]
     return ["not decidable: the rows are not of phantoms alone", "not decidable: the rows are not of patients alone"]
 
 

@@ -7,8 +7,8 @@ paired by draw, seed and case.
 from apatite.report.figures.trend import TrendPoint, trend_figure
 from apatite.report.html import Picture, Section, Table
 from apatite.report.numbers import Cell
-from apatite.study.paper.cells import about, difference_table, estimates, heading, num_positive, run_means, spread
-from apatite.study.paper.contrasts import estimate
+from apatite.study.paper.cells import about, difference_table, estimates, heading, num_positive, spread
+from apatite.study.paper.contrasts import estimate, means_of_runs
 from apatite.study.paper.results import Arm, Reading, Results
 from apatite.study.sweep.record import Record
 from apatite.study.sweep.rows import ALL, EQUAL_TIME, SCRATCH
@@ -106,7 +106,7 @@ def _picture(results: Results, arms: dict[tuple[str, str, str | int], Arm]) -> t
         # One place, one run: where a drawn number is all there are, the draw stands for it.
         if found is not None and not (count == ALL and x in numbers):
             lines.setdefault(arm.title, []).append(
-                TrendPoint(x=x, estimate=found, runs=run_means(results, arm, "dice"))
+                TrendPoint(x=x, estimate=found, runs=means_of_runs(results, arm, "dice"))
             )
             ticks[x] = f"{x:.0f}\n(all)" if count == ALL else str(count)
     if not lines:

@@ -4,8 +4,8 @@ from apatite.report.figures.trend import TrendPoint, trend_figure
 from apatite.report.html import Picture, Section, Table
 from apatite.report.numbers import Cell
 from apatite.study.paper.arms import DECODERS, PATCHES
-from apatite.study.paper.cells import NOT_RUN, about, estimates, heading, num_positive, patch_words, run_means
-from apatite.study.paper.contrasts import estimate
+from apatite.study.paper.cells import NOT_RUN, about, estimates, heading, num_positive, patch_words
+from apatite.study.paper.contrasts import estimate, means_of_runs
 from apatite.study.paper.results import Arm, Results
 from apatite.study.sweep.record import Record
 
@@ -69,7 +69,7 @@ def _picture(results: Results) -> tuple[Picture, ...]:
             arm = _arm(results, decoder, patch)
             found = estimate(results, arm, "dice")
             if found is not None:
-                point = TrendPoint(x=edge_mm, estimate=found, runs=run_means(results, arm, "dice"))
+                point = TrendPoint(x=edge_mm, estimate=found, runs=means_of_runs(results, arm, "dice"))
                 lines.setdefault(decoder, []).append(point)
                 ticks[edge_mm] = patch_words(record).replace(" (", "\n(")
     if not lines:

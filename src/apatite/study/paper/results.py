@@ -7,7 +7,7 @@ which its name tells, is in no arm at all.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
@@ -15,7 +15,7 @@ from typing import Final, Literal
 from apatite.core.errors import DataError
 from apatite.study.intervals import IntervalConfig
 from apatite.study.outcomes import CaseOutcome
-from apatite.study.sweep.record import CALIBRATED, RAW, ROWS, Record, outcomes_of, read_records
+from apatite.study.sweep.record import ROWS, Record, outcomes_of, read_records
 from apatite.study.sweep.rows import AXES, NNUNET, VIT, Point
 
 Reading = Literal["raw", "calibrated"]
@@ -24,7 +24,6 @@ Axes = Mapping[str, str | int | None]
 Run = tuple[int, int]
 """Draw of labels and seed: what tells the runs of one arm from each other."""
 
-READINGS: Final[tuple[Reading, ...]] = (RAW, CALIBRATED)
 _FIRST: Final[Mapping[str, tuple[str | int, ...]]] = {
     "model": ("vitiac-s", "vitiac-xs"),
     "decoder": ("mae",),
@@ -42,13 +41,13 @@ class View:
 
     Attributes:
         split: `test`, or `development`.
-        label: Label value.
+        label: Label value; None for the mean over all labels.
         hu_gate: Reading of the predictions: None for ungated, 130 for gated.
         intervals: Bootstrap settings.
     """
 
     split: Split = "test"
-    label: int = 1
+    label: int | None = 1
     hu_gate: float | None = None
     intervals: IntervalConfig = field(default_factory=IntervalConfig)
 
@@ -83,11 +82,11 @@ class Results:
     tier: str
     records: tuple[Record, ...]
     view: View
-    _rows: dict[tuple[str, Path | None, str], list[CaseOutcome]] = field(default_factory=dict, repr=False)
+    _found: dict[tuple[str, Path | None], Mapping[str, Sequence[CaseOutcome]]] = field(default_factory=dict, repr=False)
 
     def arm(self, title: str, reading: Reading = "raw", **axes: str | int | None) -> Arm:
         """An arm at the study's reference but for some axes; an axis given as None is free."""
-        wanted = {"arm": VIT, **self.reference, **axes}
+        wanted = {"arm": VIT, "network": VIT, **self.reference, **axes}
         if wanted["arm"] == NNUNET:
             # It has no encoder, no patch and no start; it shares the labels alone.
             wanted = {name: value for name, value in wanted.items() if name in ("arm", "labels", "draw", "reader")}
@@ -116,16 +115,18 @@ class Results:
         return dict(sorted(found.items()))
 
     def rows(self, record: Record, reading: Reading) -> list[CaseOutcome]:
-        """The outcomes of a row in this view, by case; empty where there are none."""
-        key = (record.name, record.source, reading)
-        if key not in self._rows:
-            found = outcomes_of(record, self.view.split)
-            for title in READINGS:
-                self._rows[record.name, record.source, title] = sorted(
-                    (o for o in found.get(title, ()) if (o.label, o.hu_gate) == (self.view.label, self.view.hu_gate)),
-                    key=lambda o: o.case_id,
-                )
-        return self._rows[key]
+        """The outcomes of a row in this view, by case, then label; empty where there are none."""
+        key = (record.name, record.source)
+        if key not in self._found:
+            self._found[key] = outcomes_of(record, self.view.split)
+        label, gate = self.view.label, self.view.hu_gate
+        found = (o for o in self._found[key].get(reading, ()) if o.hu_gate == gate and label in (None, o.label))
+        return sorted(found, key=lambda o: (o.case_id, o.label))
+
+    @property
+    def over_labels(self) -> "Results":
+        """The same study, read as means over labels."""
+        return replace(self, view=replace(self.view, label=None))
 
     @cached_property
     def reference(self) -> dict[str, str | int]:

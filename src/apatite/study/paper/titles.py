@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from apatite.study.paper.cells import short_model
 from apatite.study.paper.results import patch_voxels
+from apatite.study.paper.topo_arms import METHODS, NETWORKS, start_words
 from apatite.study.sweep.record import Record
-from apatite.study.sweep.rows import ALL, EQUAL_TIME, SCRATCH
+from apatite.study.sweep.rows import ALL, EQUAL_TIME, SCRATCH, VIT, method_of
 
 _STARTS = {"mae": "pre-trained", SCRATCH: "scratch", EQUAL_TIME: "scratch, equal time"}
 
@@ -16,7 +17,8 @@ def arm_words(record: Record) -> str:
         return "nnU-Net"
     init = str(record.axes.get("init"))
     taken = record.axes.get("take")
-    return _STARTS.get(init, init) + (f" ({taken})" if taken not in (None, "encoder") else "")
+    words = start_words(init) if method_of(init)[0] in METHODS else _STARTS.get(init, init)
+    return words + (f" ({taken})" if taken not in (None, "encoder") else "")
 
 
 def panel_words(record: Record) -> str:
@@ -32,11 +34,12 @@ def run_words(record: Record) -> str:
 
 
 def place(record: Record) -> tuple[str | int, ...]:
-    """Where a row stands in a list: by kind, model, patch, decoder, then fewer labels first."""
+    """Where a row stands in a list: by kind, network, model, patch, decoder, then fewer labels first."""
     axes = record.axes
     labels = axes.get("labels")
     return (
         record.kind,
+        str(axes.get("network")),
         str(axes.get("model")),
         patch_voxels(axes.get("patch") or 0),
         f"{axes.get('decoder')} {axes.get('upsampling')}",
@@ -54,8 +57,9 @@ def row_words(record: Record) -> str:
 
 def _parts(record: Record) -> Sequence[str]:
     axes = record.axes
+    network = [NETWORKS[str(axes["network"])]] if axes.get("network") not in (None, VIT) else []
     model = [short_model(axes["model"])] if axes.get("model") else []
     patch = [f"patch {axes['patch']}"] if axes.get("patch") else []
     decoder = [" ".join(str(axes[name]) for name in ("decoder", "upsampling") if axes.get(name))]
     whose = "" if axes.get("reader") in (None, "perfect") else " by a reader"
-    return [part for part in (*model, *patch, *decoder, f"{axes.get('labels')} labels{whose}") if part]
+    return [part for part in (*network, *model, *patch, *decoder, f"{axes.get('labels')} labels{whose}") if part]

@@ -64,6 +64,13 @@ class StepClock:
         notes = self._notes()
         return max(notes.items()) if notes else (0, 0.0)
 
+    def step_s(self) -> float:
+        """Seconds of a step, without what came after the last one where that can be told apart; 0 before any."""
+        steps, seconds = self.total()
+        earlier = max(((done, spent) for done, spent in self._notes().items() if done < steps), default=None)
+        done, spent = earlier or (steps, seconds)
+        return spent / done if done else 0.0
+
     def _note(self, step: int, seconds: float) -> None:
         append_line(self.path, json.dumps({"step": step, "seconds": round(seconds, 3)}))
 

@@ -26,8 +26,10 @@ def expected_s(row: SweepRow, rows: Mapping[str, SweepRow], done: Mapping[str, R
         rows: All rows of its grid.
         done: Records of the finished ones.
     """
-    if row.axes["init"] == EQUAL_TIME and all(name in done for name in row.needs):
-        return START_S + sum(spent_s(done[name]) for name in row.needs)
+    if row.is_timed and all(name in done for name in row.needs):
+        # A fine-tuning adds the time of pre-training to its own; a pre-training is given that of the other method.
+        counted = row.needs[:1] if row.kind == "pretrain" else row.needs
+        return START_S + sum(spent_s(done[name]) for name in counted)
     finished = [(rows[name], spent_s(record)) for name, record in done.items() if name in rows]
     alike = [seconds for other, seconds in finished if _is_alike(other, row)]
     if alike:

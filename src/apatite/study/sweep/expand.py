@@ -9,10 +9,23 @@ from apatite.core.registry import choose, nearest
 from apatite.nn.decoders.registry import DECODERS
 from apatite.nn.models import model_size
 from apatite.pretrain.methods import METHODS
+from apatite.study.sweep.begins import refuse_strange_beginnings
 from apatite.study.sweep.grid import Block, Grid, Patch
-from apatite.study.sweep.rows import AXES, EQUAL_TIME, NNUNET, SCRATCH, Point, SweepRow, Value, patch_text
+from apatite.study.sweep.rows import (
+    AXES,
+    EQUAL_TIME,
+    NNUNET,
+    PACE,
+    PACE_SHARE,
+    SCRATCH,
+    Point,
+    SweepRow,
+    Value,
+    method_of,
+    patch_text,
+)
 
-_PRETRAINED = {"arm": "pretrain", "decoder": None, "upsampling": None, "take": None, "labels": None, "draw": None}
+_PRETRAINED = {"arm": "pretrain"} | dict.fromkeys(("network", "decoder", "upsampling", "take", "labels", "draw"))
 """What pre-training does not know of; it sees no labels, so no reader either."""
 
 
@@ -32,7 +45,13 @@ def rows_of(grid: Grid) -> dict[str, SweepRow]:
         row, need = unknown[0]
         names = [*METHODS, SCRATCH, EQUAL_TIME, *(other.name for other in rows.values() if other.kind == "pretrain")]
         raise ConfigError(f"begins from {need!r}, which is no row", where=row.name, fix=nearest(need, names))
+    refuse_strange_beginnings(rows)
     return {row.name: row for row in _ordered(rows)}
+
+
+def readers_of(rows: Mapping[str, SweepRow]) -> list[str]:
+    """Whose labels the rows learn from."""
+    return sorted({row.reader for row in rows.values() if row.reader})
 
 
 def _points(grid: Grid, block: Block) -> Iterator[dict[str, Value]]:
@@ -56,13 +75,14 @@ def _rows_at(grid: Grid, block: Block, values: Mapping[str, Value]) -> Iterator[
     choose(DECODERS, str(values["decoder"]), "decoder")
     is_touched = bool(block.finetune or (block.pretrain and init != SCRATCH))
     point = Point(values=values, tag=block.name if is_touched else "")
-    method = init if init in METHODS else grid.method if init == EQUAL_TIME else ""
+    method = grid.method if init == EQUAL_TIME else init
     encoder = ""
-    if method:
-        choose(METHODS, method, "method")
-        shared = _pretraining(grid, block, values, method)
+    if method_of(method)[0] in METHODS:
+        *before, shared = _pretrainings(grid, block, values, method)
         encoder = shared.name
-        yield shared
+        yield from (*before, shared)
+    elif init == EQUAL_TIME:
+        choose(METHODS, method, "method")
     elif init != SCRATCH:
         encoder = init
     needs = (encoder,) if encoder else ()
@@ -80,14 +100,27 @@ def _fine_tuning(grid: Grid, block: Block, point: Point, needs: tuple[str, ...])
     )
 
 
-def _pretraining(grid: Grid, block: Block, values: Mapping[str, Value], method: str) -> SweepRow:
+def _pretrainings(grid: Grid, block: Block, values: Mapping[str, Value], init: str) -> Iterator[SweepRow]:
+    """The pre-training that a row begins from, after those that say how long it may take."""
+    method, reference = method_of(init)
+    needs: tuple[str, ...] = ()
+    if reference:
+        choose(METHODS, reference, "method")
+        of_time = [_pretraining(grid, block, values, name) for name in (reference, method + PACE)]
+        needs = tuple(row.name for row in of_time)
+        yield from of_time
+    yield replace(_pretraining(grid, block, values, init), needs=needs)
+
+
+def _pretraining(grid: Grid, block: Block, values: Mapping[str, Value], init: str) -> SweepRow:
     point = Point(values=values, tag=block.name if block.pretrain else "")
-    axes: dict[str, Value] = dict(values) | _PRETRAINED | {"init": method, "reader": None}
+    axes: dict[str, Value] = dict(values) | _PRETRAINED | {"init": init, "reader": None}
+    minutes = grid.minutes.pretrain if block.pretrain_minutes is None else block.pretrain_minutes
     return SweepRow(
-        name=point.encoder_name(method),
+        name=point.encoder_name(init),
         kind="pretrain",
         axes=axes,
-        minutes=grid.minutes.pretrain,
+        minutes=PACE_SHARE * minutes if init.endswith(PACE) else minutes,
         pretrain=block.pretrain,
     )
 

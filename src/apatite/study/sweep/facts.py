@@ -12,6 +12,7 @@ from apatite.study.sweep.judging import Titled
 from apatite.study.sweep.record import RAW
 
 Curve = tuple[tuple[int, float], ...]
+_OF_A_STEP = ("step", "lr", "gradient_norm")
 
 
 def counted(prepared: Prepared, rows: Sequence[int], *, labelled: bool) -> dict[str, int]:
@@ -46,6 +47,13 @@ def curve_of(run: RunFolder) -> Curve:
         for row in rows
         if row.get("development_dice") is not None
     )
+
+
+def health_of(run: RunFolder) -> dict[str, float]:
+    """The numbers of the last row of a pre-training's journal, at which the run was looked at: terms, errors, ranks."""
+    rows = Journal(run.metrics).rows()
+    last = rows[-1] if rows else {}
+    return {key: float(value) for key, value in last.items() if key not in _OF_A_STEP and value is not None}
 
 
 def patch_mm(patch: Edges, spacing_mm: tuple[float, float, float]) -> tuple[float, float, float]:

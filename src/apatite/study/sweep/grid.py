@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 from apatite.core.config import load, override, read_yaml
 from apatite.core.errors import ConfigError
@@ -24,13 +24,16 @@ from apatite.study.sweep.rows import ALL, SCRATCH, VIT
 Tier = Literal["small", "paper", "own"]
 Patch = int | tuple[int, int, int]
 Labels = int | Literal["all"]
-Reader = Literal["perfect", "reader"]
+Reader = Literal["perfect", "reader", "openkbp", "synapse", "btcv", "acdc", "msd_lung", "msd_brats"]
+"""Those of a phantom cohort, and those who annotated a published data set."""
+READERS: Final[tuple[str, ...]] = get_args(Reader)
 Arm = Literal["vit", "nnunet"]
+Network = Literal["vit", "unetrpp", "hybrid", "hybrid_decoder"]
 Taken = Literal["encoder", "embedding"]
 Upsampling = Literal["nearest", "transposed"]
 
 AXIS_KEYS = (
-    "method", "model", "patch", "seed", "decoder.name", "decoder.upsampling", "num_labelled", "draw", "take"
+    "method", "network", "model", "patch", "seed", "decoder.name", "decoder.upsampling", "num_labelled", "draw", "take"
 )  # fmt: skip
 """Keys of the configurations that axes set; changing one behind a row's name would make the name a lie."""
 
@@ -40,12 +43,15 @@ class Axes:
     """Values whose product is taken; an axis that is not named has the grid's default.
 
     Attributes:
-        arm: `vit`, or `nnunet` run for real.
+        arm: `vit`, one of the package's own networks, or `nnunet` run for real.
+        network: Keys of `segment.networks.NETWORKS`; `vit` has an encoder and a decoder by name, the others have
+            neither axis.
         model: Keys of `nn.models.MODELS`.
         patch: Edges in voxels: one number for a cube, or depth, height, width.
         decoder: Keys of `nn.decoders.registry.DECODERS`.
         upsampling: Of the decoders that have a choice.
-        init: `scratch`, a pre-training method, the name of a pre-training row of this grid, or `scratch-equal-time`.
+        init: `scratch`, a pre-training method, the name of a pre-training row of this grid, `scratch-equal-time`, or
+            two methods as in `mae_euler-as-long-as-mae_topology`.
         take: What is taken over from the encoder.
         labels: How many labelled cases, or `all`.
         draw: Which ones.
@@ -54,6 +60,7 @@ class Axes:
     """
 
     arm: tuple[Arm, ...] = ()
+    network: tuple[Network, ...] = ()
     model: tuple[str, ...] = ()
     patch: tuple[Patch, ...] = ()
     decoder: tuple[str, ...] = ()
@@ -76,6 +83,7 @@ class Defaults:
     """Where a row stands on the axes that its block does not name; see `Axes`."""
 
     arm: Arm = VIT
+    network: Network = VIT
     model: str = "vitiac-xs"
     patch: Patch = 4
     decoder: str = "mae"
@@ -140,7 +148,8 @@ class Block:
         axes: Their product are the rows.
         pretrain: Changes to the pre-training recipe.
         finetune: Changes to the fine-tuning recipe.
-        minutes: Expected for one of its ViT rows, where it differs from the grid's.
+        minutes: Expected for one of its rows of the package's networks, where it differs from the grid's.
+        pretrain_minutes: Expected for one of its pre-trainings, likewise.
     """
 
     name: str = ""
@@ -148,6 +157,7 @@ class Block:
     pretrain: tuple[str, ...] = ()
     finetune: tuple[str, ...] = ()
     minutes: float | None = None
+    pretrain_minutes: float | None = None
 
     def __post_init__(self) -> None:
         refuse_axes((*self.pretrain, *self.finetune))

@@ -25,7 +25,10 @@ from apatite.study.summary import summarise
 from apatite.study.sweep.grid import Grid
 from apatite.study.sweep.record import CALIBRATED, RAW, SPLITS
 
-MAIN = ("dice", "precision", "recall", "volume_error_mm3", "volume_bias_mm3", "volume_error_all_mm3")
+MAIN = (
+    "dice", "precision", "recall", "volume_error_mm3", "volume_bias_mm3", "volume_error_all_mm3", "hd95_mm",
+    "betti_error",
+)  # fmt: skip
 """Quantities of a record's summary; all others can be computed from its outcomes."""
 Titled = dict[str, list[CaseOutcome]]
 

@@ -7,6 +7,7 @@ from apatite.core.errors import ConfigError
 from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
 from apatite.study.sweep.folder import SweepFolder, read_json
+from apatite.study.sweep.record import with_later_axes
 from apatite.study.sweep.rows import SweepRow
 from apatite.study.sweep.settings import settings_digest
 
@@ -23,6 +24,8 @@ def settle_plan(folder: SweepFolder, row: SweepRow, config: Any, prepared: Prepa
     digest = settings_digest(config)
     plan = {"axes": dict(row.axes), "settings": digest, "data": str(prepared.about["manifest_sha256"])}
     began = read_json(folder.plan(row.name))
+    if began:
+        began["axes"] = with_later_axes(began["axes"], row.kind)
     if began and began != plan and RunFolder(path=folder.run(row.name)).config.exists():
         raise ConfigError(
             "was begun with other settings or data under the same name",

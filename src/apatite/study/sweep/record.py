@@ -23,6 +23,8 @@ ROWS = "rows"
 """Folder of the records inside a sweep's folder."""
 RAW, CALIBRATED = "raw", "calibrated"
 """The two readings of a model: at 0.5, and at the thresholds chosen on development."""
+LATER_AXES = {"network": "vit"}
+"""Axes that came after rows had been done without them, and where those stand."""
 SPLITS: tuple[Literal["development", "test"], ...] = ("development", "test")
 FLAT_SHARE, FLAT_DICE = 0.2, 0.01
 """A curve is flat when it moves by less than this in the last part of its steps."""
@@ -46,6 +48,7 @@ class Record:
         seconds: Wall seconds of training over all pieces (`pretrain`, `finetune`), and of `calibrate` and `evaluate`.
             A row that began from an encoder carries the seconds of that encoder's row under `pretrain`.
         num_parameters: Of the trained network.
+        step_s: Of pre-training: seconds of a step, without the look after the last one; 0 for all else.
         curve: Step, and Dice on development after it; empty for pre-training.
         is_flat: Whether the curve moved by less than 0.01 in the last 20 % of the steps; False where it was looked at
             fewer than three times there.
@@ -56,7 +59,11 @@ class Record:
         patch_mm: Edges of a patch along i (width), j (height), k (depth); None for nnU-Net.
         spacing_mm: Of the network's grid, along i, j, k.
         crop: Voxels of the network's input along depth, height, width.
+        health: Of pre-training: numbers of the last look, as in the journal: errors of reconstruction and position.
         summary: By split, then `raw` or `calibrated`: a list of label, reading, counts and main estimates.
+        label_means: Likewise: a list of reading, labels and estimates, each the mean over labels of a label's mean over
+            the cases in which it was annotated; empty with one label.
+        label_names: Name by label value.
         config: Every setting of the run.
         digests: Of `data`, `truth` (what it was judged by), `model`, `encoder`, `settings`.
         versions: Of packages.
@@ -73,6 +80,7 @@ class Record:
     steps: int
     seconds: dict[str, float]
     num_parameters: int
+    step_s: float = 0.0
     curve: tuple[tuple[int, float], ...] = ()
     is_flat: bool = False
     calibration: dict[str, Any] | None = None
@@ -81,7 +89,10 @@ class Record:
     patch_mm: tuple[float, float, float] | None = None
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
     crop: tuple[int, int, int] = (1, 1, 1)
+    health: dict[str, float] = field(default_factory=dict)
     summary: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    label_means: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    label_names: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str | None] = field(default_factory=dict)
@@ -142,7 +153,14 @@ def read_record(folder: Path, name: str) -> Record:
         raise DataError("cannot be read", where=str(path), fix="run that row of the sweep again") from error
     if not isinstance(values, dict):
         raise DataError("is no record of a row", where=str(path), fix="run that row of the sweep again")
-    return replace(load(Record, values, str(path)), source=folder)
+    record = load(Record, values, str(path))
+    return replace(record, source=folder, axes=with_later_axes(record.axes, record.kind))
+
+
+def with_later_axes(axes: Mapping[str, str | int | None], kind: Kind) -> dict[str, str | int | None]:
+    """All axes of a row that may have been done before some of them were known."""
+    later = LATER_AXES if kind == "vit" else dict.fromkeys(LATER_AXES)
+    return {**later, **axes}
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -9,11 +9,18 @@ from apatite.study.sweep.record import Kind
 SCRATCH, EQUAL_TIME = "scratch", "scratch-equal-time"
 """Beginnings without an encoder: with the recipe's steps, and with as many more as fit into the time that another row
 spent on pre-training."""
+AS_LONG_AS, PACE = "-as-long-as-", "-pace"
+"""Between two methods: the first is pre-trained for as long as the second took, at the pace that a short run of it
+showed. That short run is a row of its own."""
+PACE_SHARE: Final = 0.2
+"""Of the epochs: how long a run is that only shows the pace. Terms that set in later in a run do so within it, too."""
 ALL: Final = "all"
 """Labels: every labelled case of the split."""
 VIT, NNUNET = "vit", "nnunet"
+UNETRPP, HYBRID, HYBRID_DECODER = "unetrpp", "hybrid", "hybrid_decoder"
 AXES: Final = (
     "arm",
+    "network",
     "model",
     "patch",
     "decoder",
@@ -38,8 +45,9 @@ class SweepRow:
 
     Attributes:
         name: Of its record and of its run folder.
-        kind: `pretrain`, `vit` or `nnunet`.
-        axes: By the names of `AXES`; None where one means nothing here. For pre-training, `init` is the method.
+        kind: `pretrain`, `vit` (a network of this package, whichever) or `nnunet`.
+        axes: By the names of `AXES`; None where one means nothing here. For pre-training, `init` is the method, with
+            the one whose time it is given.
         needs: Rows that have to be done before, in the order in which they are used.
         minutes: Expected before anything was measured.
         encoder: The pre-training row that it begins from; empty for none.
@@ -68,9 +76,18 @@ class SweepRow:
         return labels if isinstance(labels, int) else 0
 
     @property
+    def is_timed(self) -> bool:
+        """Whether its length follows from the seconds of the rows that it needs."""
+        init = str(self.axes["init"])
+        return init == EQUAL_TIME if self.kind != "pretrain" else AS_LONG_AS in init
+
+    @property
     def cost_key(self) -> tuple[Value, ...]:
         """Rows with one key take about the same time."""
-        return (self.kind, *(self.axes[name] for name in ("model", "patch", "decoder", "upsampling")))
+        method = self.axes["init"] if self.kind == "pretrain" else None
+        shape = ("network", "model", "patch", "decoder", "upsampling")
+        used = ("network",) if self.axes["network"] == UNETRPP else shape
+        return (self.kind, method, *(self.axes[name] for name in used))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,19 +109,25 @@ class Point:
         if axes["labels"] == ALL:
             axes["draw"] = 0
         if axes["arm"] == NNUNET:
-            return axes | dict.fromkeys(("model", "patch", "decoder", "upsampling", "init", "take"))
+            return axes | dict.fromkeys(("network", "model", "patch", "decoder", "upsampling", "init", "take"))
+        if axes["network"] not in (None, VIT):
+            axes["decoder"] = None
         if axes["decoder"] not in UPSAMPLED:
             axes["upsampling"] = None
         if axes["init"] in (SCRATCH, EQUAL_TIME):
             axes["take"] = None
-        return axes
+        return axes | (self._of_unetrpp() if axes["network"] == UNETRPP else {})
+
+    def _of_unetrpp(self) -> dict[str, Value]:
+        """It has neither patches nor the transformer's size; but its pre-training does, and so a row that has one."""
+        return dict.fromkeys(("take", "model", "patch") if self.values["init"] == SCRATCH else ("take",))
 
     def named(self, **changes: Value) -> str:
         """The name of the row at this point, perhaps with some axes changed: `vit-xs-p4-mae-scratch-n20-d1-s0`."""
         axes = Point(values=dict(self.values) | changes).axes
         labels = str(axes["labels"]) if axes["labels"] == ALL else f"{axes['labels']}-d{axes['draw']}"
         parts = [
-            axes["arm"],
+            axes["arm"] if axes["network"] in (None, VIT) else axes["network"],
             _short(axes["model"]),
             None if axes["patch"] is None else f"p{axes['patch']}",
             axes["decoder"],
@@ -128,6 +151,12 @@ class Point:
             f"s{self.values['seed']}",
         ]
         return "-".join([*map(str, parts), *([self.tag] if self.tag else [])])
+
+
+def method_of(init: str) -> tuple[str, str]:
+    """The pre-training method of a beginning, and the one whose time it is given; the latter is mostly empty."""
+    method, _, reference = init.partition(AS_LONG_AS)
+    return method.removesuffix(PACE), reference
 
 
 def _short(model: Value) -> str | None:

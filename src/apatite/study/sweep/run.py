@@ -19,11 +19,11 @@ from apatite.core.errors import ApatiteError, BusyError, ConfigError, StorageErr
 from apatite.core.stop import StopRequest, stop_on_signal
 from apatite.core.watch import Watch, unwatched
 from apatite.study.sweep.data import SweepData, open_data, remember, remembered
-from apatite.study.sweep.expand import rows_of
+from apatite.study.sweep.expand import readers_of, rows_of
 from apatite.study.sweep.folder import SweepFolder
 from apatite.study.sweep.grid import Grid
 from apatite.study.sweep.process import Ended, IsOver, do_in_child
-from apatite.study.sweep.rows import EQUAL_TIME, SweepRow
+from apatite.study.sweep.rows import SweepRow
 from apatite.study.sweep.settings import row_config, row_digest
 from apatite.study.sweep.state import RowState, SweepState, chosen, ready, records_of, states_of
 from apatite.study.sweep.work import Job
@@ -191,8 +191,7 @@ def command_of(grid: Grid, row: str, data: SweepData, out: Path) -> str:
 
 
 def _opened(grid: Grid, given: Mapping[str, Path], folder: SweepFolder, rows: Mapping[str, SweepRow]) -> SweepData:
-    readers = {row.reader for row in rows.values() if row.reader}
-    return open_data(given or remembered(folder), readers, grid)
+    return open_data(given or remembered(folder), readers_of(rows), grid)
 
 
 def _begin(
@@ -207,7 +206,7 @@ def _begin(
                 where=name,
                 fix="put it back, or remove the record of this row too",
             )
-        if row.axes["init"] != EQUAL_TIME:  # its steps follow from rows that are not done yet
+        if not row.is_timed:  # its length follows from rows that are not done yet
             row_config(grid, row)
     for name, record in done.items():
         if row_digest(grid, wanted[name], done) != record.digests["settings"]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from apatite.core.config import dump, override
 from apatite.core.registry import choose
+from apatite.nn.decoders.registry import DecoderConfig
 from apatite.nn.models import model_size
 from apatite.pretrain.config import PretrainConfig
 from apatite.pretrain.recipes import RECIPES as PRETRAIN
@@ -16,26 +17,58 @@ from apatite.segment.recipes import RECIPES as FINETUNE
 from apatite.study.nnunet.config import NnunetConfig
 from apatite.study.sweep.grid import Grid
 from apatite.study.sweep.record import Record
-from apatite.study.sweep.rows import ALL, EQUAL_TIME, SweepRow, patch_edges
+from apatite.study.sweep.rows import ALL, EQUAL_TIME, PACE, PACE_SHARE, SweepRow, Value, method_of, patch_edges
 
 _OF_THE_RUN = ("num_labelled", "draw", "seed", "steps", "epochs", "take", "check_every", "check_epochs", "hold_out")
 """Settings that change nothing about how fast a network computes."""
+_LATER = ("weights", "unetrpp", "topology", "euler", "critical", "network", "deep_supervision")
+"""Settings that came after rows had been done without them: at their default they are no part of a digest, so that such
+rows are still known."""
 
 
-def pretrain_config(grid: Grid, row: SweepRow) -> PretrainConfig:
+def pretrain_config(grid: Grid, row: SweepRow, done: Mapping[str, Record] | None = None) -> PretrainConfig:
     """The pre-training of a row.
+
+    Args:
+        grid: Its grid.
+        row: A row of the kind `pretrain`.
+        done: Records of what it needs, by name: one that is as long as another reads its epochs from their seconds.
 
     Raises:
         ConfigError: the recipe, or a key that is changed, is unknown.
     """
     config = override(choose(PRETRAIN, grid.pretrain.recipe, "recipe")(), (*grid.pretrain.change, *row.pretrain))
-    return replace(
+    init = str(row.axes["init"])
+    method, reference = method_of(init)
+    config = replace(
         config,
-        method=str(row.axes["init"]),
+        method=method,
         model=str(row.axes["model"]),
         patch=patch_edges(row.axes["patch"]),
         seed=_number(row, "seed"),
     )
+    if reference:
+        of_time, pace = ((done or {})[name] for name in row.needs)
+        return _of_epochs(config, epochs_as_long_as(of_time, pace))
+    return _of_epochs(config, max(1, round(PACE_SHARE * config.epochs))) if init.endswith(PACE) else config
+
+
+def epochs_as_long_as(reference: Record, pace: Record) -> int:
+    """Epochs of a method that take the seconds of another's whole run, its look at the end included.
+
+    Args:
+        reference: The whole run of the other method.
+        pace: A short run of this one.
+    """
+    look_s = pace.seconds["pretrain"] - pace.steps * pace.step_s
+    steps = (reference.seconds["pretrain"] - look_s) / pace.step_s
+    return max(1, round(steps * pace.config["epochs"] / pace.steps))
+
+
+def _of_epochs(config: PretrainConfig, epochs: int) -> PretrainConfig:
+    """Another length, with as many looks."""
+    looks = max(1, round(config.check_epochs * epochs / config.epochs))
+    return replace(config, epochs=epochs, check_epochs=looks)
 
 
 def finetune_config(grid: Grid, row: SweepRow, done: Mapping[str, Record] | None = None) -> FinetuneConfig:
@@ -50,21 +83,24 @@ def finetune_config(grid: Grid, row: SweepRow, done: Mapping[str, Record] | None
         ConfigError: as `pretrain_config`.
     """
     config = override(choose(FINETUNE, grid.finetune.recipe, "recipe")(), (*grid.finetune.change, *row.finetune))
-    axes, model = row.axes, model_size(str(row.axes["model"]))
-    decoder = replace(config.decoder, name=str(axes["decoder"]), mae=model.decoder)
-    if axes["upsampling"] is not None:
-        decoder = replace(decoder, upsampling=axes["upsampling"])
+    axes = row.axes
     config = replace(
         config,
-        model=str(axes["model"]),
-        patch=patch_edges(axes["patch"]),
-        decoder=decoder,
+        network=axes["network"],
+        model=str(axes["model"] or config.model),
+        patch=config.patch if axes["patch"] is None else patch_edges(axes["patch"]),
         seed=_number(row, "seed"),
         num_labelled=None if axes["labels"] == ALL else _number(row, "labels"),
         draw=_number(row, "draw"),
         take=axes["take"] or config.take,
     )
+    config = config if axes["decoder"] is None else replace(config, decoder=_decoder(config, axes))
     return _as_long_as(config, row, done or {}) if axes["init"] == EQUAL_TIME else config
+
+
+def _decoder(config: FinetuneConfig, axes: Mapping[str, Value]) -> DecoderConfig:
+    decoder = replace(config.decoder, name=str(axes["decoder"]), mae=model_size(str(axes["model"])).decoder)
+    return decoder if axes["upsampling"] is None else replace(decoder, upsampling=axes["upsampling"])
 
 
 def nnunet_config(grid: Grid, row: SweepRow) -> NnunetConfig:
@@ -87,7 +123,7 @@ def row_config(
         ConfigError: as `pretrain_config`.
     """
     if row.kind == "pretrain":
-        return pretrain_config(grid, row)
+        return pretrain_config(grid, row, done)
     return finetune_config(grid, row, done) if row.kind == "vit" else nnunet_config(grid, row)
 
 
@@ -98,13 +134,23 @@ def row_digest(grid: Grid, row: SweepRow, done: Mapping[str, Record] | None = No
 
 def settings_digest(config: Any) -> str:
     """Names a configuration, whatever number format its network computes in."""
-    return _digest({key: value for key, value in dump(config).items() if key != "precision"})
+    return _digest(_counted(config, "precision"))
 
 
 def network_key(config: PretrainConfig | FinetuneConfig) -> str:
     """Networks with one key compute alike, so that twins can share what was measured for the first of them."""
-    kept = {key: value for key, value in dump(config).items() if key not in (*_OF_THE_RUN, "precision", "optim")}
+    kept = _counted(config, *_OF_THE_RUN, "precision", "optim")
     return f"{'pretrain' if isinstance(config, PretrainConfig) else 'finetune'}-{_digest(kept)[:16]}"
+
+
+def _counted(config: Any, *left_out: str) -> dict[str, Any]:
+    """The settings that tell configurations from each other."""
+    standard = {} if isinstance(config, NnunetConfig) else dump(type(config)())
+    return {
+        key: value
+        for key, value in dump(config).items()
+        if key not in left_out and not (key in _LATER and value == standard[key])
+    }
 
 
 def _as_long_as(config: FinetuneConfig, row: SweepRow, done: Mapping[str, Record]) -> FinetuneConfig:

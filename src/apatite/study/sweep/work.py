@@ -24,10 +24,11 @@ from apatite.study.run import log_look
 from apatite.study.sweep.clock import StepClock
 from apatite.study.sweep.data import SweepData
 from apatite.study.sweep.expand import rows_of
-from apatite.study.sweep.facts import counted, counted_outcomes, curve_of, domains_of, patch_mm, versions
+from apatite.study.sweep.facts import counted, counted_outcomes, curve_of, domains_of, health_of, patch_mm, versions
 from apatite.study.sweep.folder import SweepFolder
 from apatite.study.sweep.grid import Grid
 from apatite.study.sweep.judging import calibration_values, judge_row, main_estimates
+from apatite.study.sweep.label_means import label_means
 from apatite.study.sweep.plan import settle_plan
 from apatite.study.sweep.record import SPLITS, Record, is_flat, read_record, write_record
 from apatite.study.sweep.rows import SweepRow
@@ -89,7 +90,8 @@ def do_row(job: Job, watch: Watch = unwatched) -> Record:
 
 
 def _pretrained(job: Job, row: SweepRow, data: SweepData, folder: SweepFolder, watch: Watch) -> Record:
-    prepared, config = data.learned_from(""), pretrain_config(job.grid, row)
+    needed = {name: read_record(folder.path, name) for name in row.needs}
+    prepared, config = data.learned_from(""), pretrain_config(job.grid, row, needed)
     digest = settle_plan(folder, row, config, prepared)
     run, clock = RunFolder(path=folder.run(row.name)), StepClock(path=folder.clock(row.name), watch=watch)
     try:
@@ -102,6 +104,8 @@ def _pretrained(job: Job, row: SweepRow, data: SweepData, folder: SweepFolder, w
         record,
         steps=made.steps,
         seconds={"pretrain": clock.total()[1]},
+        step_s=clock.step_s(),
+        health=health_of(run),
         domains=domains_of(prepared, "pretrain", "finetune"),
         splits={"pretrain": counted(prepared, learned_rows(used, prepared), labelled=False)},
         digests=record.digests | {"data": str(prepared.about["manifest_sha256"]), "settings": digest},
@@ -142,6 +146,8 @@ def _fine_tuned(
         domains=domains_of(data.truth, *SPLITS),
         splits={"finetune": learned} | counted_outcomes(judged.outcomes),
         summary=main_estimates(judged.outcomes, prepared.manifest.label_names, job.grid.resamples),
+        label_means=label_means(judged.outcomes, prepared.manifest.label_names, job.grid.resamples),
+        label_names={str(value): name for value, name in prepared.manifest.label_names.items()},
         digests=record.digests | digests | encoder | {"settings": digest},
     )
     return record, judged.outcomes
@@ -160,7 +166,7 @@ def _record(grid: Grid, row: SweepRow, run: RunFolder, config: PretrainConfig | 
         steps=0,
         seconds={},
         num_parameters=package.num_parameters,
-        patch_mm=patch_mm(config.patch, spec.spacing_mm),
+        patch_mm=None if row.axes["patch"] is None else patch_mm(config.patch, spec.spacing_mm),
         spacing_mm=spec.spacing_mm,
         crop=spec.shape,
         config=dump(config),

@@ -1,0 +1,1 @@
+"""UNETR++: an encoder and a decoder of efficient paired attention and convolutions."""

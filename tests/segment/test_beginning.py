@@ -1,0 +1,177 @@
+"""What of a pre-trained package goes where in each network: the table in full, and nothing that it does not say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from apatite.core.config import dump
+from apatite.core.errors import ModelError
+from apatite.engine.weights import weights_of
+from apatite.io.model_card import ModelCard
+from apatite.io.model_package import Package
+from apatite.nn.unetrpp.presets import UNETRPPShape
+from apatite.nn.vit import ViTConfig
+from apatite.segment.beginning import rules_for
+from apatite.segment.model import SegmenterConfig
+from apatite.segment.networks import NETWORKS
+from apatite.segment.transfer import Coverage, transfer
+
+CROP, WINDOWS = (8, 16, 24), ((-1000.0, 1000.0),)
+VIT = ViTConfig(crop=CROP, patch=(4, 8, 8), windows_hu=WINDOWS, dim=12, depth=2, heads=2)
+UNETRPP = UNETRPPShape(preset="tiny", stem=(1, 2, 1)).config(CROP, WINDOWS)
+
+
+@pytest.fixture
+def make(card: ModelCard):
+    """A package of the named parts; a ViT alone by its own names, or as a hybrid."""
+
+    def package(*parts: str, kind: str = "hybrid", vit: ViTConfig = VIT) -> Package:
+        torch.manual_seed(7)
+        made = {"vit": weights_of(vit.build()), "unetrpp": weights_of(UNETRPP.build(1))}
+        weights = {
+            f"{part}.{name}" if kind == "hybrid" else name: array
+            for part in parts
+            for name, array in made[part].items()
+            if not name.startswith("heads.")
+        }
+        architecture = {"vit": dump(vit), "unetrpp": dump(UNETRPP)} if kind == "hybrid" else dump(vit)
+        about = replace(card, kind=kind, architecture=architecture, label_names={})
+        return Package(card=about, weights=weights, digest="")
+
+    return package
+
+
+def segmenter_of(network: str) -> torch.nn.Module:
+    parts = NETWORKS[network]
+    torch.manual_seed(1)
+    return SegmenterConfig(
+        encoder=VIT if parts.has_encoder else None,
+        network=network,
+        unetrpp=UNETRPP if parts.unetrpp else None,
+        deep_supervision=parts.unetrpp is not None,
+    ).build()
+
+
+def take(package: Package, network: str, what="encoder", floor: float = 1.0) -> tuple[Coverage, torch.nn.Module]:
+    segmenter = segmenter_of(network)
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in package.weights.items()}
+    return transfer(tensors, segmenter, rules_for(package, network, what), floor), segmenter
+
+
+ENCODER, WHOLE, DECODER = "encoder", "decoder.unetrpp", "decoder.unetrpp.decoder"
+TABLE = {
+    (("vit",), "vit"): [ENCODER],
+    (("vit",), "hybrid"): [ENCODER],
+    (("vit",), "hybrid_decoder"): [ENCODER],
+    (("unetrpp",), "unetrpp"): [WHOLE],
+    (("unetrpp",), "hybrid"): [WHOLE],
+    (("unetrpp",), "hybrid_decoder"): [DECODER],
+    (("vit", "unetrpp"), "vit"): [ENCODER],
+    (("vit", "unetrpp"), "unetrpp"): [WHOLE],
+    (("vit", "unetrpp"), "hybrid"): [ENCODER, WHOLE],
+    (("vit", "unetrpp"), "hybrid_decoder"): [ENCODER, DECODER],
+}
+
+
+def origin_of(name: str) -> str | None:
+    """The package's name of a segmenter's tensor, by the table's plain words."""
+    if name.startswith("encoder."):
+        return f"vit.{name.removeprefix('encoder.')}"
+    return name.removeprefix("decoder.") if name.startswith("decoder.unetrpp.") else None
+
+
+@pytest.mark.parametrize(("parts", "network"), TABLE)
+def test_a_hybrid_package_fills_what_the_table_says_and_nothing_else(make, parts, network):
+    package = make(*parts)
+    before = segmenter_of(network).state_dict()
+    coverage, segmenter = take(package, network)
+    assert list(coverage.ratios.items()) == [(part, 1.0) for part in TABLE[parts, network]]
+    is_parameter = dict(segmenter.named_parameters())
+    for name, tensor in segmenter.state_dict().items():
+        part = next((p for p in TABLE[parts, network] if name.startswith(f"{p}.")), None)
+        is_taken = part is not None and name in is_parameter and ".heads." not in name
+        origin = origin_of(name)
+        expected = torch.from_numpy(package.weights[origin]) if is_taken and origin else before[name]
+        assert torch.equal(tensor, expected), name
+
+
+@pytest.mark.parametrize("network", ["vit", "hybrid", "hybrid_decoder"])
+def test_an_encoder_package_fills_the_vit_of_every_network(make, network):
+    package = make("vit", kind="encoder")
+    coverage, segmenter = take(package, network)
+    assert coverage.ratios == {ENCODER: 1.0}
+    assert (coverage.dropped, coverage.unused) == ((), ())
+    assert all(
+        np.array_equal(segmenter.state_dict()[f"encoder.{name}"].numpy(), array)
+        for name, array in package.weights.items()
+    )
+
+
+def test_what_is_left_is_dropped_on_purpose_and_means_of_norms_are_not_copied(make):
+    package = make("vit", "unetrpp")
+    coverage, _ = take(package, "hybrid_decoder")
+    assert {name.split(".")[1] for name in coverage.dropped} == {"encoder"}
+    assert {name.rpartition(".")[2] for name in coverage.unused} == {
+        "running_mean", "running_var", "num_batches_tracked"
+    }  # fmt: skip
+    coverage, _ = take(package, "vit")
+    assert {name.partition(".")[0] for name in coverage.dropped} == {"unetrpp"}
+
+
+def test_fresh_heads_do_not_count_and_heads_of_a_package_are_not_taken(make):
+    package = make("unetrpp")
+    package.weights["unetrpp.heads.0.weight"] = np.ones((1, 4, 1, 1, 1), np.float32)
+    package.weights["unetrpp.heads.0.bias"] = np.ones(1, np.float32)
+    coverage, segmenter = take(package, "unetrpp")
+    assert not any(".heads." in row.target for row in coverage.rows)
+    assert {"unetrpp.heads.0.weight", "unetrpp.heads.0.bias"} <= set(coverage.dropped)
+    torch.testing.assert_close(segmenter.state_dict()["decoder.unetrpp.heads.0.bias"].sigmoid().item(), 0.018)
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind", "network", "what", "fix"),
+    [
+        (("vit",), "encoder", "unetrpp", "encoder", "network=vit or network=hybrid or network=hybrid_decoder"),
+        (("vit",), "hybrid", "unetrpp", "encoder", "network=vit"),
+        (("unetrpp",), "hybrid", "vit", "encoder", "network=unetrpp or network=hybrid or network=hybrid_decoder"),
+        (("unetrpp",), "hybrid", "hybrid", "embedding", "another pre-training run"),
+        (("vit", "unetrpp"), "hybrid", "unetrpp", "embedding", "network=vit"),
+        ((), "hybrid", "hybrid", "encoder", "another pre-training run"),
+    ],
+)
+def test_nothing_to_take_is_refused_and_says_what_would_take_it(make, parts, kind, network, what, fix):
+    with pytest.raises(ModelError, match="takes nothing") as caught:
+        rules_for(make(*parts, kind=kind), network, what)
+    assert caught.value.code == "MODEL_SHAPE"
+    assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize("kind", ["encoder", "hybrid"])
+def test_the_embedding_alone_is_the_vits(make, kind):
+    parts = ("vit",) if kind == "encoder" else ("vit", "unetrpp")
+    coverage, segmenter = take(make(*parts, kind=kind), "hybrid", "embedding")
+    assert coverage.ratios == {"encoder.embed": 1.0}
+    fresh = segmenter_of("hybrid").state_dict()
+    changed = {name for name, tensor in segmenter.state_dict().items() if not torch.equal(tensor, fresh[name])}
+    assert changed == {"encoder.embed.weight"}  # its bias is zero in both
+
+
+def test_a_part_that_does_not_fit_does_not_hide_behind_a_larger_one(make):
+    """The ViT is most of the weights; UNETR++ of another crop would be left at random."""
+    vit = replace(VIT, dim=240, heads=12, depth=4)
+    package = make("vit", "unetrpp", vit=vit)
+    torch.manual_seed(1)
+    other = UNETRPPShape(preset="tiny", stem=(1, 2, 1), widths=(8, 16, 32, 64)).config(CROP, WINDOWS)
+    segmenter = SegmenterConfig(encoder=vit, network="hybrid", unetrpp=other).build()
+    before = {name: tensor.clone() for name, tensor in segmenter.state_dict().items()}
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in package.weights.items()}
+    rules = rules_for(package, "hybrid", "encoder")
+    with pytest.raises(ModelError, match=r"of the parameters of decoder\.unetrpp would be loaded") as caught:
+        transfer(tensors, segmenter, rules, 0.5)
+    assert "shape differs" in caught.value.what
+    assert all(torch.equal(tensor, before[name]) for name, tensor in segmenter.state_dict().items())
+    coverage = transfer(tensors, segmenter, rules, 0.001)
+    assert coverage.ratio > 0.5
+    assert coverage.ratios["encoder"] == 1.0
