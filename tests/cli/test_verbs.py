@@ -91,7 +91,7 @@ def test_a_file_of_settings_is_refused_with_its_name(tmp_path, capsys):
         assert (code, named in error, "run.yaml" in error) == (2, True, True), error
 
 
-@pytest.mark.parametrize("what", ["methods", "models", "decoders", "recipes"])
+@pytest.mark.parametrize("what", ["methods", "models", "networks", "decoders", "layouts", "recipes"])
 def test_list(what, capsys):
     assert main.run(["list", what, "--json"]) == 0
     table = json.loads(capsys.readouterr().out)[what]

@@ -15,7 +15,7 @@ class Finetune(TrainingFlags):
     """
 
     init_from: Path | None = None
-    """Pre-training run folder, or an encoder package."""
+    """Pre-training run folder, or its model package."""
 
     def run(self) -> Outcome:
         """Train and write the run folder."""
@@ -36,7 +36,7 @@ class Finetune(TrainingFlags):
         if made.coverage is not None:
             lines += [
                 *made.coverage.lines(most=8),
-                f"{made.coverage.ratio:.1%} of the encoder's parameters were loaded",
+                f"{made.coverage.ratio:.1%} of the parameters that were to be filled were loaded",
             ]
         is_judged = made.best_score != float("-inf")
         judged = f"soft Dice on development {made.best_score:.3f}" if is_judged else "no development cases to judge by"

@@ -16,7 +16,7 @@ class List(CommonFlags):
     Example: apatite list recipes
     """
 
-    what: Positional[Literal["methods", "models", "decoders", "layouts", "recipes"]]
+    what: Positional[Literal["methods", "models", "networks", "decoders", "layouts", "recipes"]]
     """What to list."""
 
     def run(self) -> Outcome:
@@ -43,6 +43,11 @@ class List(CommonFlags):
             f"decoder {size.decoder.dim}/{size.decoder.depth}/{size.decoder.heads}; {size.note}"
             for name, size in MODELS.items()
         }
+
+    def _networks(self) -> dict[str, str]:
+        from apatite.segment.networks import NETWORKS
+
+        return {name: network.note for name, network in NETWORKS.items()}
 
     def _decoders(self) -> dict[str, str]:
         from apatite.nn.decoders.registry import DECODERS

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from apatite.core.config import dump, load
 from apatite.core.errors import ConfigError, ModelError
+from apatite.core.intensity import Intensity
 from apatite.io.strict_json import levels
 
 FORMAT_VERSION = 1
@@ -39,6 +40,7 @@ class InputSpec:
         windows_hu: Lower and upper end of the window behind each of the network's channels.
         kind: `region` (it was trained on regions of this very shape around a centre) or `volume` (on crops anywhere).
         orientation: Directions of i, j, k.
+        intensity: What voxels, and the windows with them, are counted in (`core.intensity`).
     """
 
     shape: tuple[int, int, int]
@@ -46,6 +48,7 @@ class InputSpec:
     windows_hu: tuple[tuple[float, float], ...]
     kind: Literal["region", "volume"] = "region"
     orientation: str = "RAS"
+    intensity: Intensity = "hu"
 
     def __post_init__(self) -> None:
         is_window = [low < high for low, high in self.windows_hu]
@@ -121,6 +124,8 @@ class ModelCard:
             raise ConfigError("a segmenter has named labels, what is pre-trained has none")
         if not all(1 <= value <= 254 and name for value, name in self.label_names.items()):
             raise ConfigError(f"label names {self.label_names} must be words for values from 1 to 254")
+        if self.input.intensity != "hu" and "calcium" in self.label_names.values():
+            raise ConfigError("calcium is defined by Hounsfield units, which this input does not have")
         if (self.calibration is None) != (not self.domains["calibration"]):
             raise ConfigError("a calibration and the domains of its data go together")
 

@@ -253,4 +253,10 @@ def _write_package(folder: Path, config: PretrainConfig, task: PretrainTask, pre
 def input_spec(prepared: Prepared, encoder: ViTConfig) -> InputSpec:
     """What a network trained on a prepared folder must be given."""
     spacing = prepared.grid(0).spacing_mm
-    return InputSpec(shape=encoder.crop, spacing_mm=spacing, windows_hu=encoder.windows_hu, kind=prepared.kind)
+    return InputSpec(
+        shape=encoder.crop,
+        spacing_mm=spacing,
+        windows_hu=encoder.windows_hu,
+        kind=prepared.kind,
+        intensity=prepared.intensity,
+    )

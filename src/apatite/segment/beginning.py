@@ -123,6 +123,20 @@ def began_from(out: Path) -> Path | None:
     return None if init_from is None else Path(init_from)
 
 
+def refuse_another_intensity(prepared: Prepared, package: Package | None) -> None:
+    """What was pre-trained on one unit of intensity has learnt nothing of another.
+
+    Raises:
+        ConfigError: data and package are counted in different units.
+    """
+    if package is not None and package.card.input.intensity != prepared.intensity:
+        raise ConfigError(
+            f"was pre-trained on intensity={package.card.input.intensity}, the data have {prepared.intensity}",
+            where="--init-from",
+            fix="prepare the data with the same intensity",
+        )
+
+
 def refuse_another_beginning(out: Path, about: Mapping[str, Any]) -> None:
     """A run goes on only with the data and the package that it began with.
 

@@ -36,6 +36,7 @@ from apatite.segment.beginning import (
     began_from,
     read_pretrained,
     refuse_another_beginning,
+    refuse_another_intensity,
     rules_for,
 )
 from apatite.segment.config import FinetuneConfig
@@ -103,6 +104,7 @@ def finetune(
             init_from = init_from or began_from(out)
         prepared = Prepared.open(data)
         package = None if init_from is None else read_pretrained(init_from)
+        refuse_another_intensity(prepared, package)
         about = about_beginning(prepared, init_from, package)
         if place.is_resumed:
             refuse_another_beginning(out, about)
@@ -247,6 +249,7 @@ def _card(
             spacing_mm=prepared.grid(0).spacing_mm,
             windows_hu=shape.windows_hu,
             kind=prepared.kind,
+            intensity=prepared.intensity,
         ),
         label_names=dict(prepared.manifest.label_names),
         domains={

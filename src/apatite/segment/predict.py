@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from apatite.core.config import load
 from apatite.core.errors import ConfigError, DataError, ModelError
+from apatite.core.intensity import in_intensity
 from apatite.core.scan import PADDING_HU, Scan
 from apatite.core.volume import Grid, Volume
 from apatite.ct.region import RegionConfig, carry_back, cut_region, is_inside_region, middle_region
@@ -74,10 +75,12 @@ class Predictor:
         """Predict on the original slices of a scan.
 
         Args:
-            scan: HU; a region cut out of a head CT, or more of it.
+            scan: As read: HU, or what the scanner gave where the model counts in something else; a region cut out of a
+                head CT, or more of it.
             centre_ras_mm: Middle of the region, where it is known. Without it a model of regions looks at the scan's
                 own middle if the scan is about as large as the region, and otherwise slides over all of it.
         """
+        scan = in_intensity(scan, self.card.input.intensity)
         grid, is_region = self._grid(scan, centre_ras_mm)
         on_grid = self.predict_on_grid(cut_region(scan, grid))
         planes = [carry_back(Volume(voxels=plane, grid=grid), scan.stack) for plane in on_grid]

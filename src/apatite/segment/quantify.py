@@ -109,12 +109,13 @@ class Quantifier:
         config: How to quantify.
 
     Raises:
-        ModelError: the model knows no calcium, or was not trained on regions (`MODEL_SHAPE`).
+        ModelError: the model knows no calcium, was not trained on regions, or not in HU (`MODEL_SHAPE`).
     """
 
     def __init__(self, predictor: Predictor, templates: tuple[Template, ...], config: QuantifyConfig) -> None:
         label = calcium_label(predictor.card.label_names)
-        if label is None or predictor.card.input.kind != "region":
+        wanted = predictor.card.input
+        if label is None or wanted.kind != "region" or wanted.intensity != "hu":
             raise ModelError(
                 "does not segment calcium in an artery's region",
                 where="model card",

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float, Int16, Shaped, UInt8
 
 from apatite.core.commit import commit_json, committed_folder
-from apatite.core.errors import DataError
+from apatite.core.errors import ConfigError, DataError
 from apatite.core.watch import Watch, unwatched
 from apatite.io.nifti_file import write_nifti
 from apatite.io.store import Prepared
@@ -72,8 +72,15 @@ def export_dataset(prepared: Prepared, config: NnunetConfig, raw: Path, watch: W
         watch: Shows progress.
 
     Raises:
+        ConfigError: two channels of data without HU.
         DataError: no case to learn from or to develop on (`EMPTY_SPLIT`), or the data set is there already.
     """
+    if config.windows and prepared.intensity != "hu":
+        raise ConfigError(
+            "the second channel is a window of HU, which these data do not have",
+            where=str(prepared.folder),
+            fix="give --one-channel",
+        )
     rows = {"train": _train_rows(prepared, config)}
     rows |= {split: _labelled(prepared, split) for split in ("development", "test")}
     if not rows["development"]:

@@ -25,8 +25,8 @@ def topology_section(results: Results) -> Section:
         title="Topology, position and the hybrid",
         text=(
             "Threshold 0.5, nothing calibrated. A label counts in a case only where it was annotated; all labels weigh "
-            "the same. HD95 is in mm and the larger of both directions, the span of the region where nothing was found; "
-            "the Betti error is the sum of what the three Betti numbers are wrong by. The paper's own figures are not known here.",
+            "the same. HD95 is in mm, of both directions the larger, and the span of the region if nothing was found; "
+            "the Betti error is the sum of what three Betti numbers are wrong by. The paper's figures are not known.",
         ),
         tables=(_arms_table(seen), difference_table(seen, _pairs(seen), _QUANTITIES), _labels_table(results)),
         figures=_picture(seen),

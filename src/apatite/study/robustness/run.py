@@ -95,11 +95,17 @@ def robustness(
         watch: Shows progress.
 
     Raises:
-        ConfigError: a way or level without sense, two models of one name, or other labels than the data.
+        ConfigError: a way or level without sense, two models of one name, other labels than the data, or no CT.
         DataError: the split holds no labelled case (`EMPTY_SPLIT`), a case cannot be read or scanned again, or the
             folder holds rows of another run.
         ModelError: a folder holds no model.
     """
+    if prepared.intensity != "hu":
+        raise ConfigError(
+            "the ways in which scans get worse are those of CT, in HU",
+            where=str(prepared.folder),
+            fix="use data that were prepared with intensity=hu",
+        )
     ladders = config.ladders(has_region=prepared.kind == "region")
     cases = labelled_cases(prepared, split)
     contestants = [open_model(path, name) for path, name in zip(models, contestant_names(models), strict=True)]
