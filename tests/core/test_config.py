@@ -144,3 +144,23 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
         read_yaml(path)
     with pytest.raises(ConfigError, match="missing"):
         read_yaml(tmp_path / "missing.yaml")
+
+
+def test_a_mapping_of_names_takes_new_names_and_a_configuration_does_not() -> None:
+    @dataclass(frozen=True)
+    class Inner:
+        table: dict[str, float] = field(default_factory=dict)
+        number: int = 1
+
+    @dataclass(frozen=True)
+    class Outer:
+        inner: Inner = field(default_factory=Inner)
+        weights: dict[str, float] = field(default_factory=dict)
+
+    made = override(Outer(), ["weights.topology=0.3", "inner.table.a=2", "weights.topology=0.4"])
+    assert made == Outer(inner=Inner(table={"a": 2.0}), weights={"topology": 0.4})
+    for wrong in ("inner.nothing=1", "inner.number.deeper=1", "nothing.a=1"):
+        with pytest.raises(ConfigError):
+            override(Outer(), [wrong])
+    with pytest.raises(ConfigError, match="valid number"):
+        override(Outer(), ["weights.topology=much"])

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from apatite.losses.topology import TopologyLossConfig
 
 from apatite.core.errors import ConfigError
 from apatite.data.batches import Batch
 from apatite.data.places import CropPlaces
+from apatite.losses.topology import TopologyLossConfig
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.decoders.tokens import TokenDecoderConfig
 from apatite.nn.patches import patchify, take_tokens

@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -60,6 +60,7 @@ def override(config: C, assignments: Iterable[str]) -> C:
     Args:
         config: Any configuration.
         assignments: `key=value` with dots for nested keys and YAML for the value: `optim.lr=3e-4`, `crop=[64, 64, 64]`.
+            A mapping of names to values takes new names: `weights.topology=0.3`.
 
     Raises:
         ConfigError: as `load`, or an assignment without `=`.
@@ -82,7 +83,7 @@ def override(config: C, assignments: Iterable[str]) -> C:
                     fix=f"set {parent} whole, in a YAML file",
                 )
             node = child
-        if last not in node:
+        if last not in node and not _takes_any_key(type(config), parents):
             raise ConfigError(f"unknown key {last!r}", where=key, fix=nearest(last, list(node)))
         node[last] = parse_value(text)
     return load(type(config), values)
@@ -152,6 +153,15 @@ def _refuse_unknown_of(classes: list[type], values: Mapping[str, Any], where: st
         for item in items:
             if nested and isinstance(item, Mapping):
                 _refuse_unknown_of(nested, item, f"{where}.{key}")
+
+
+def _takes_any_key(config_class: type, parents: Iterable[str]) -> bool:
+    """Whether what lies at the end of these keys is a mapping of any names, and not a configuration."""
+    hint: Any = config_class
+    for parent in parents:
+        hints = [get_type_hints(found).get(parent) for found in _dataclasses_in(hint)]
+        hint = next((found for found in hints if found is not None), None)
+    return get_origin(hint) is dict
 
 
 def _dataclasses_in(hint: Any) -> list[type]:

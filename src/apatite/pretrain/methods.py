@@ -117,8 +117,8 @@ def _valued(weight: Weight, value: float | None) -> Weight:
 
 
 RECONSTRUCTION: Final[Weights] = {"reconstruct_voxels": Weight()}
-# The reconstructions of the first steps are noise, whose diagrams are large, slow and say nothing. Weights were chosen so
-# that gradients on hidden patches stay below or near those of the reconstruction (docs/LOG.md).
+# The reconstructions of the first steps are noise, whose diagrams are large, slow and say nothing. Weights were chosen
+# so that gradients on hidden patches stay below or near those of the reconstruction (docs/explanation/topology.md).
 TOPOLOGY: Final[Weights] = {"topology": Weight(value=1.0, begin=0.1, ramp=0.1)}
 POSITION: Final[Weights] = {"position": Weight(value=1.0)}
 CONSISTENCY: Final[Weights] = {

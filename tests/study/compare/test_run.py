@@ -9,7 +9,7 @@ import pytest
 
 from apatite.cli import main
 from apatite.core.commit import commit_text
-from apatite.core.errors import ConfigError, DataError
+from apatite.core.errors import ConfigError, DataError, ModelError
 from apatite.io.nifti import read_label, read_scan, write_label
 from apatite.io.run_folder import RunFolder
 from apatite.study.compare.config import CompareConfig
@@ -104,6 +104,16 @@ def test_misfits_are_named(tuned, head_study, body_study, maps, four_cases, sees
     with pytest.raises(ConfigError, match="left organ"):
         compare_models([str(tuned), str(maps)], tmp_path / "out", body_study.prepared, config=QUICK)
     assert not (tmp_path / "out" / "compare.html").exists()
+
+
+def test_a_mistake_in_the_second_name_costs_no_look_at_the_split(tuned, head_study, tmp_path):
+    before = len(RunFolder(path=tuned).read_looks())
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text("{}")
+    with pytest.raises((DataError, ModelError)):
+        compare_models([str(tuned), str(tmp_path / "model")], tmp_path / "out", head_study.prepared, config=QUICK)
+    assert len(RunFolder(path=tuned).read_looks()) == before
+    assert not (tmp_path / "out" / "looks.jsonl").exists()
 
 
 def test_what_lies_beside_a_table_must_be_understood(four_cases, tmp_path):

@@ -105,6 +105,9 @@ def test_what_is_no_record_is_refused(tmp_path):
         (((75, 0.480), (90, 0.505), (100, 0.509)), False),
         # A peak in between is movement, too.
         (((80, 0.500), (90, 0.520), (100, 0.500)), False),
+        # At nothing there is no end in sight.
+        (((80, 0.0), (90, 0.0), (100, 0.0)), False),
+        (((80, 0.1), (90, 0.099), (100, 0.1)), False),
         # Two looks show nothing.
         (((80, 0.5), (100, 0.5)), False),
         (((100, 0.5),), False),

@@ -100,14 +100,20 @@ def gather(
     found = Gathered()
     named = [(path, entrant.title(number)) for entrant in entrants for number, path in enumerate(entrant.paths)]
     _refuse_same_names(named)
-    for path, title in named:
-        table = table_of(path)
-        if table is not None:
-            _read(found, table, title)
+    # All are opened before anybody looks at the split: a mistake in the last name must not cost a look.
+    opened = [_opened(path, title, prepared) for path, title in named]
+    for (path, title), source in zip(named, opened, strict=True):
+        if isinstance(source, Contestant):
+            _judge(found, source, _given(prepared, path), out, split, watch)
         else:
-            contestant = open_on(path, title or contestant_names([path])[0], prepared)
-            _judge(found, contestant, _given(prepared, path), out, split, watch)
+            _read(found, source, title)
     return found
+
+
+def _opened(path: Path, title: str, prepared: Prepared | None) -> Contestant | Path:
+    """A contestant, or the table of an earlier evaluation."""
+    table = table_of(path)
+    return open_on(path, title or contestant_names([path])[0], prepared) if table is None else table
 
 
 def _refuse_same_names(named: Sequence[tuple[Path, str]]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from apatite.core.commit import commit_bytes, commit_json
 from apatite.core.config import load
 from apatite.core.errors import DataError
+from apatite.study.nnunet.lengths import LEARNT_DICE
 from apatite.study.outcome_table import outcomes_csv, read_outcomes
 from apatite.study.outcomes import CaseOutcome
 
@@ -50,8 +51,8 @@ class Record:
         num_parameters: Of the trained network.
         step_s: Of pre-training: seconds of a step, without the look after the last one; 0 for all else.
         curve: Step, and Dice on development after it; empty for pre-training.
-        is_flat: Whether the curve moved by less than 0.01 in the last 20 % of the steps; False where it was looked at
-            fewer than three times there.
+        is_flat: Whether the curve moved by less than 0.01 in the last 20 % of the steps, at 0.1 or more; False where it
+            was looked at fewer than three times there.
         calibration: As in a model card; None where there is none.
         splits: By split: `series`, `patients`, `positive` (series with the label). `finetune` counts the labelled
             cases that were learned from, `pretrain` the unlabelled.
@@ -106,11 +107,12 @@ def is_flat(curve: Sequence[tuple[int, float]], steps: int) -> bool:
     """Whether a curve moves by less than `FLAT_DICE` over the last `FLAT_SHARE` of the steps.
 
     The look at or just before the beginning of that part counts too. Fewer than three looks show nothing: not flat.
+    Nor is a curve below `LEARNT_DICE`: a network that has not begun to learn has not learnt all it can.
     """
     start = (1 - FLAT_SHARE) * steps
     before = [value for step, value in curve if step <= start][-1:]
     late = before + [value for step, value in curve if step > start]
-    return len(late) >= 3 and max(late) - min(late) < FLAT_DICE
+    return len(late) >= 3 and min(late) >= LEARNT_DICE and max(late) - min(late) < FLAT_DICE
 
 
 def json_path(folder: Path, name: str) -> Path:
