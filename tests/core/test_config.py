@@ -164,3 +164,25 @@ def test_a_mapping_of_names_takes_new_names_and_a_configuration_does_not() -> No
             override(Outer(), [wrong])
     with pytest.raises(ConfigError, match="valid number"):
         override(Outer(), ["weights.topology=much"])
+
+
+def test_a_part_given_in_part_keeps_the_default_of_its_owner() -> None:
+    @dataclass(frozen=True)
+    class Inner:
+        least: float = 0.0
+        name: str = "a"
+
+    @dataclass(frozen=True)
+    class Middle:
+        inner: Inner = field(default_factory=lambda: Inner(least=0.02))
+
+    @dataclass(frozen=True)
+    class Outer:
+        middle: Middle = field(default_factory=lambda: Middle(inner=Inner(least=0.5)))
+
+    wanted = Outer(middle=Middle(inner=Inner(least=0.5, name="b")))
+    assert load(Outer, {"middle": {"inner": {"name": "b"}}}) == wanted
+    assert override(Outer(), ["middle.inner.name=b"]) == wanted
+    assert override(Outer(), ["middle.inner={name: b}"]) == wanted
+    assert load(Outer, {"middle": {}}) == Outer()
+    assert load(Middle, {"inner": {"name": "b"}}) == Middle(inner=Inner(least=0.02, name="b"))

@@ -91,7 +91,10 @@ def test_a_weight_begins_rises_and_rests(weight, expected):
     assert [weight.at(step, 10) for step in range(10)] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("wrong", [{"value": -1.0}, {"begin": 1.0}, {"ramp": 2.0}, {"every": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"value": -1.0}, {"value": float("nan")}, {"value": float("inf")}, {"begin": 1.0}, {"ramp": 2.0}, {"every": 0}],
+)
 def test_an_impossible_weight_is_refused(wrong):
     with pytest.raises(ConfigError, match="weights"):
         Weight(**wrong)

@@ -7,7 +7,7 @@ and no environment variables in it.
 
 import reprlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -32,7 +32,8 @@ def load(config_class: type[C], values: Mapping[str, Any], where: str = "config"
 
     Args:
         config_class: A dataclass whose fields are numbers, strings, tuples or further dataclasses.
-        values: Nested mappings; missing keys take their default.
+        values: Nested mappings; missing keys take the default of the whole configuration, which for a part that is
+            given in part may be another than the part's own.
         where: What to call the place in messages, for example a file.
 
     Raises:
@@ -40,7 +41,7 @@ def load(config_class: type[C], values: Mapping[str, Any], where: str = "config"
     """
     _refuse_unknown(config_class, values, where)
     try:
-        return TypeAdapter(config_class).validate_python(values)
+        return TypeAdapter(config_class).validate_python(_completed(config_class, values))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join([where, *map(str, first["loc"])])
@@ -153,6 +154,26 @@ def _refuse_unknown_of(classes: list[type], values: Mapping[str, Any], where: st
         for item in items:
             if nested and isinstance(item, Mapping):
                 _refuse_unknown_of(nested, item, f"{where}.{key}")
+
+
+def _completed(config_class: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A part that is given in part keeps the rest of its owner's default, which may differ from its own."""
+    completed = dict(values)
+    for field in fields(config_class):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        given = values.get(field.name)
+        if is_dataclass(default) and not isinstance(default, type) and isinstance(given, Mapping):
+            completed[field.name] = _over(default, given)
+    return completed
+
+
+def _over(default: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a configuration with some of them replaced, part by part."""
+    parts = {key: getattr(default, key, None) for key in given}
+    return dump(default) | {
+        key: _over(parts[key], value) if is_dataclass(parts[key]) and isinstance(value, Mapping) else value
+        for key, value in given.items()
+    }
 
 
 def _takes_any_key(config_class: type, parents: Iterable[str]) -> bool:

@@ -25,7 +25,7 @@ from typing import Any
 from apatite.core.commit import append_line, commit_json
 from apatite.core.errors import DataError
 
-PACKAGES = ("apatite", "numpy", "scipy", "torch", "nibabel", "zarr", "numba", "safetensors")
+PACKAGES = ("apatite", "numpy", "scipy", "torch", "nibabel", "zarr", "numba", "safetensors", "gudhi", "cripser")
 """What is recorded of the environment; read from the installed metadata, nothing is imported."""
 
 

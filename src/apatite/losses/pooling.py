@@ -1,5 +1,7 @@
 """Means over cubes of voxels: the coarser volume whose shape a loss looks at."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,7 +23,17 @@ def pooled(image: Image, pool: int) -> Pooled:
     Raises:
         ConfigError: `pool` is no edge, or does not divide every edge (`BAD_POOL`).
     """
-    edges = tuple(image.shape[2:])
+    refuse_pool(image.shape[2:], pool)
+    exact = image if image.dtype == torch.float64 else image.float()
+    return F.avg_pool3d(exact, pool) if pool > 1 else exact
+
+
+def refuse_pool(edges: Sequence[int], pool: int) -> None:
+    """Refuse cubes that do not fill a volume.
+
+    Raises:
+        ConfigError: `pool` is no edge, or does not divide every edge (`BAD_POOL`).
+    """
     if pool < 1 or any(edge % pool for edge in edges):
         raise ConfigError(
             f"cubes of {pool} voxels do not fill a volume of {'×'.join(str(edge) for edge in edges)}",
@@ -29,5 +41,3 @@ def pooled(image: Image, pool: int) -> Pooled:
             fix="take a divisor of every edge; 1 always is",
             code="BAD_POOL",
         )
-    exact = image if image.dtype == torch.float64 else image.float()
-    return F.avg_pool3d(exact, pool) if pool > 1 else exact

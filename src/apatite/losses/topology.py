@@ -16,10 +16,11 @@ Differs: its ground norm, direction, resolution, truncation and weight are not k
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from apatite.core.errors import ConfigError
@@ -29,6 +30,10 @@ from apatite.losses.pooling import Pooled, pooled
 from apatite.topology.diagrams import Diagram, DiagramConfig, diagrams
 from apatite.topology.matching import match
 
+VOXELS_PER_POINT: Final = 200
+"""An input with fewer points than one in so many voxels, such as air, is divided as if it had them: what is made of it
+has many, and undivided they would outweigh the rest of the batch. Tissue has one to six in a hundred."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TopologyLossConfig:
@@ -37,7 +42,7 @@ class TopologyLossConfig:
     Attributes:
         pool: Edge in voxels of the cubes that are averaged first; 1 leaves the volume as it is.
         diagram: Direction, backend and what is left out; the threshold is in the volume's unit.
-        per_point: Divide by the number of points of the given volume's diagrams, at least 1.
+        per_point: Divide by the number of points of the given volume's diagrams, at least one per `VOXELS_PER_POINT`.
         workers: Threads; 0 for one per channel of each sample, at most the cores.
     """
 
@@ -80,7 +85,8 @@ class TopologyLoss:
 
         Raises:
             ConfigError: `pool` does not divide every edge (`BAD_POOL`).
-            DataError: from the returned function: a volume is not finite (`NONFINITE`); names sample and channel.
+            DataError: from the returned function: a given volume is not finite (`NONFINITE`); names sample and channel.
+                Where what was made is not finite, neither is the loss.
         """
         # On the processor, where equal sums are equal bits, and where the volumes go anyway.
         values = pooled(made, self.config.pool).cpu()
@@ -92,6 +98,11 @@ class TopologyLoss:
         return lambda: _mean_of(values, wait()).to(made.device)
 
     def _squares(self, made: Volume, given: Volume) -> "_Squares":
+        if not np.isfinite(made).all():
+            # The network's doing: the loop stops at a loss that is no number, and names step and cases.
+            return _Squares(
+                voxels=np.empty(0, np.int64), targets=np.empty(0), alone=np.empty((0, 2), np.int64), rest=float("nan")
+            )
         found, wanted = diagrams(made, self.config.diagram), self.jobs.remembered(given)
         parts = [_squares_of(one, other, given) for one, other in zip(found, wanted, strict=True)]
         points = sum(len(diagram.births) for diagram in wanted)
@@ -100,7 +111,7 @@ class TopologyLoss:
             targets=np.concatenate([part.targets for part in parts]),
             alone=np.concatenate([part.alone for part in parts]),
             rest=sum(part.rest for part in parts),
-            divisor=max(points, 1) if self.config.per_point else 1,
+            divisor=max(points, given.size // VOXELS_PER_POINT, 1) if self.config.per_point else 1,
         )
 
 
@@ -147,13 +158,14 @@ def _squares_of(found: Diagram, wanted: Diagram, given: Volume) -> _Squares:
 
 def _mean_of(values: Pooled, squares: list[_Squares]) -> Scalar:
     """Half of each volume's sum, divided and averaged, in double precision."""
-    volumes = values.flatten(start_dim=2).flatten(end_dim=1)
+    # In double precision before anything is gathered: its gradient is then added up in one order, whatever the threads.
+    volumes = values.double().flatten(start_dim=2).flatten(end_dim=1)
     with torch.autocast("cpu", enabled=False):
         sums = [_sum_of(volume, each) / each.divisor for volume, each in zip(volumes, squares, strict=True)]
         return (torch.stack(sums).mean() / 2).to(values.dtype)
 
 
-def _sum_of(volume: Float[Tensor, "voxels"], squares: _Squares) -> Float64[Tensor, ""]:
-    paired = volume[torch.from_numpy(squares.voxels)].double() - torch.from_numpy(squares.targets)
-    births, deaths = volume[torch.from_numpy(squares.alone)].double().unbind(dim=1)
+def _sum_of(volume: Float64[Tensor, "voxels"], squares: _Squares) -> Float64[Tensor, ""]:
+    paired = volume[torch.from_numpy(squares.voxels)] - torch.from_numpy(squares.targets)
+    births, deaths = volume[torch.from_numpy(squares.alone)].unbind(dim=1)
     return paired.square().sum() + (deaths - births).square().sum() / 2 + squares.rest

@@ -116,7 +116,10 @@ class PointHead(nn.Module):
 
     def forward(self, features: Rows) -> Points:
         """Fractions of the volume; nothing keeps them between 0 and 1."""
-        return rearrange(self.linear(features.mean(dim=1)).float(), "b (points axes) -> b points axes", axes=3)
+        # In bf16 a place would be known to a hundredth of the volume.
+        with torch.autocast(features.device.type, enabled=False):
+            points = self.linear(features.float().mean(dim=1))
+        return rearrange(points, "b (points axes) -> b points axes", axes=3)
 
 
 BuildBranch = Callable[[Shapes, AttentionKernel, frozenset[Made]], Branch]

@@ -32,7 +32,7 @@ class Weight:
     every: int = 1
 
     def __post_init__(self) -> None:
-        if self.value < 0 or not 0 <= self.begin < 1 or not 0 <= self.ramp <= 1 or self.every < 1:
+        if not 0 <= self.value < float("inf") or not 0 <= self.begin < 1 or not 0 <= self.ramp <= 1 or self.every < 1:
             raise ConfigError(
                 f"a weight of {self.value} from {self.begin} of the run on, over {self.ramp}, every {self.every} steps",
                 where="weights",

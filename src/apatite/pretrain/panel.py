@@ -111,6 +111,7 @@ class HealthPanel:
     @torch.no_grad()
     def pictures(self) -> bytes:
         """Original, visible and reconstructed crops of a few cases as safetensors, in network units."""
+        self.task.eval()  # a finished run that is resumed has no check that would have set it
         pictures: dict[str, Tensor] = {}
         for branch, seen in self.task.look(self.shown, FIXED_STEP).items():
             for term in self._reconstructions(branch):

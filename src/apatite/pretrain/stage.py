@@ -40,6 +40,7 @@ from apatite.pretrain.packaged import packaged
 from apatite.pretrain.panel import HealthPanel
 from apatite.pretrain.task import PretrainTask
 from apatite.pretrain.terms import TermSettings
+from apatite.topology.backends import settled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,8 @@ def pretrain(
 
 
 def _pretrain(config: PretrainConfig, prepared: Prepared, place: Place, watch: Watch) -> Pretrained:
+    if not place.is_resumed:
+        config = _with_backends(config, place)
     shapes = shapes_of(config, prepared)
     seconds: dict[str, float] = {}
     batches, cases = _batches(config, prepared, place.world.share)
@@ -128,6 +131,20 @@ def _pretrain(config: PretrainConfig, prepared: Prepared, place: Place, watch: W
         last_row=run.last_row(),
         seconds_per_step=seconds,
         is_first=place.world.is_first,
+    )
+
+
+def _with_backends(config: PretrainConfig, place: Place) -> PretrainConfig:
+    """`auto` becomes the library that is installed: where values tie, another one gives gradients to other voxels."""
+    here = place.world.agree(settled("auto"))
+    parts = {"topology": config.topology, "critical": config.critical}
+    return replace(
+        config,
+        **{
+            name: replace(part, diagram=replace(part.diagram, backend=here))
+            for name, part in parts.items()
+            if part.diagram.backend == "auto"
+        },
     )
 
 

@@ -59,6 +59,8 @@ class PretrainTask(nn.Module):
         terms = {branch: {name: shared[name] for name in weights} for branch, weights in method.branches.items()}
         between = {name: choose(BETWEEN, name, "term between branches")() for name in method.between}
         _refuse_impossible(method, terms, between)
+        for term in shared.values():
+            term.refuse(shapes.vit.crop)
         # Weights are drawn in this order, branch by branch; terms have none.
         self.branches = nn.ModuleDict(
             {name: choose(BRANCHES, name, "branch")(shapes, kernel, _made(own, between)) for name, own in terms.items()}

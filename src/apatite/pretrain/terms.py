@@ -12,15 +12,17 @@ from typing import ClassVar, Final, Literal
 
 from torch import Tensor, nn
 
-from apatite.core.types import Image, Rows, Scalar
+from apatite.core.types import Edges, Image, Rows, Scalar
 from apatite.losses.critical import CriticalVoxelLoss, CriticalVoxelLossConfig
 from apatite.losses.euler import EulerLossConfig, euler_loss
+from apatite.losses.pooling import refuse_pool
 from apatite.losses.position import position_loss
 from apatite.losses.reconstruction import mean_squared_error, normalise_patches
 from apatite.losses.topology import TopologyLoss, TopologyLossConfig
 from apatite.nn.intensity import Window
 from apatite.pretrain.branches import Made
 from apatite.pretrain.view import Seen
+from apatite.topology.backends import require_backend
 
 Unit = Literal["normalised", "network"]
 """In what a reconstruction is: each patch by its own mean and spread, or all in the network's unit, -1 to 1."""
@@ -57,6 +59,13 @@ class Term(nn.Module, ABC):
     @abstractmethod
     def loss(self, seen: Seen) -> Scalar:
         """The loss, not yet weighted."""
+
+    def refuse(self, crop: Edges) -> None:
+        """Raise at the start of a run what would else be raised when the term first counts.
+
+        Raises:
+            ConfigError: crops of these edges, or this installation, are not for it.
+        """
 
     def start(self, seen: Seen) -> Callable[[], Scalar]:
         """Begin what may run beside the networks; the function that is returned gives the loss."""
@@ -136,6 +145,11 @@ class Topology(Term):
         del windows_hu
         self.topology = TopologyLoss(settings.topology)
 
+    def refuse(self, crop: Edges) -> None:
+        """Cubes must fill the crop, and the backend be there."""
+        refuse_pool(crop, self.topology.config.pool)
+        require_backend(self.topology.config.diagram.backend)
+
     def loss(self, seen: Seen) -> Scalar:
         """The distance, at once."""
         return self.start(seen)()
@@ -159,6 +173,10 @@ class EulerCurve(Term):
         del windows_hu
         self.euler = settings.euler
 
+    def refuse(self, crop: Edges) -> None:
+        """Cubes must fill the crop."""
+        refuse_pool(crop, self.euler.pool)
+
     def loss(self, seen: Seen) -> Scalar:
         """The difference of the curves."""
         return euler_loss(*composite_and_input(seen), self.euler)
@@ -177,6 +195,11 @@ class CriticalVoxels(Term):
         super().__init__()
         del windows_hu
         self.critical = CriticalVoxelLoss(settings.critical)
+
+    def refuse(self, crop: Edges) -> None:
+        """Cubes must fill the crop, and the backend be there."""
+        refuse_pool(crop, self.critical.config.pool)
+        require_backend(self.critical.config.diagram.backend)
 
     def loss(self, seen: Seen) -> Scalar:
         """The error, at once."""

@@ -19,6 +19,7 @@ from apatite.core.errors import ConfigError, ModelError
 from apatite.io.model_package import Package, read_package
 from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
+from apatite.nn.intensity import Window
 from apatite.segment.networks import NETWORKS, network_of
 from apatite.segment.transfer import TAKES, Rule, Take
 
@@ -121,6 +122,20 @@ def began_from(out: Path) -> Path | None:
     """The package that a run began from, by its path; `None` from scratch."""
     init_from = RunFolder.open(out).read_about().get("init_from")
     return None if init_from is None else Path(init_from)
+
+
+def refuse_other_windows(package: Package | None, windows_hu: tuple[Window, ...]) -> None:
+    """What was learned in one window of HU means something else in another, and with more windows fits nowhere.
+
+    Raises:
+        ConfigError: the package was pre-trained in other windows.
+    """
+    if package is not None and package.card.input.windows_hu != windows_hu:
+        raise ConfigError(
+            f"was pre-trained with windows {package.card.input.windows_hu}, this run has {windows_hu}",
+            where="--init-from",
+            fix="give the same windows_hu",
+        )
 
 
 def refuse_another_intensity(prepared: Prepared, package: Package | None) -> None:

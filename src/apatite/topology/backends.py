@@ -28,6 +28,22 @@ def backend(name: str) -> Callable[[Values], Pairs]:
     Raises:
         ConfigError: the name is unknown; the message suggests the nearest one.
     """
-    if name == "auto":
-        name = "cripser" if find_spec("cripser") else "gudhi"
-    return choose(BACKENDS, name, "persistence backend")
+    return choose(BACKENDS, settled(name), "persistence backend")
+
+
+def settled(name: str) -> str:
+    """What a name stands for on this machine: `auto` is cripser where it is installed and GUDHI elsewhere."""
+    if name != "auto":
+        return name
+    return "cripser" if find_spec("cripser") else "gudhi"
+
+
+def require_backend(name: str) -> None:
+    """Refuse a backend before anything is computed.
+
+    Raises:
+        ConfigError: the name is unknown, or the library is not installed (`BACKEND_MISSING`).
+    """
+    backend(name)
+    if name == "cripser" and find_spec("cripser") is None:
+        raise through_cripser.missing("it is not installed")

@@ -39,8 +39,8 @@ class Matching:
 def match(found: Diagram, wanted: Diagram) -> Matching:
     """The pairs of points that make the 2-Wasserstein distance of two diagrams, exactly.
 
-    Memory grows with the points, not with their product; docs/benchmarks.md has times. The classes that never die are
-    not counted: a diagram knows their voxels and not their values, so who has the volumes adds what they are apart.
+    Memory grows with the points, not with their product; docs/benchmarks.md has times. The components that never die,
+    where both diagrams keep them, are each other's partners and are counted in the distance.
 
     Args:
         found: Of either level, sub or super.

@@ -21,11 +21,7 @@ def pairs(
     try:
         from cripser import computePH
     except ImportError as error:
-        raise ConfigError(
-            f"the persistence backend 'cripser' cannot be imported: {error}",
-            fix="pip install 'apatite[cripser]', or choose the backend gudhi",
-            code="BACKEND_MISSING",
-        ) from error
+        raise missing(str(error)) from error
     rows = computePH(volume, maxdim=2)
     dimensions, births, deaths = rows[:, 0], rows[:, 1], rows[:, 2]
     is_regular = (births < deaths) & (deaths <= volume.max())
@@ -36,3 +32,12 @@ def pairs(
     both = np.stack([birth_voxels, death_voxels], axis=1)
     of_dimension = [both[dimensions[is_regular] == dimension] for dimension in range(3)]
     return of_dimension[0], of_dimension[1], of_dimension[2]
+
+
+def missing(why: str) -> ConfigError:
+    """That cripser cannot be used (`BACKEND_MISSING`)."""
+    return ConfigError(
+        f"the persistence backend 'cripser' cannot be imported: {why}",
+        fix="pip install 'apatite[cripser]', or choose the backend gudhi",
+        code="BACKEND_MISSING",
+    )
