@@ -88,12 +88,33 @@ def test_synapse_keeps_its_division(abdomen, tmp_path, capsys):
     assert manifest.label_names[13] == "left adrenal gland"
 
 
-def test_an_unreadable_case_is_named_and_left_out(abdomen, tmp_path, capsys):
+def test_an_unreadable_case_ends_the_command_since_a_published_division_is_whole(abdomen, tmp_path, capsys):
     (abdomen / "img" / "img0005.nii.gz").write_bytes(b"gone")
     code, values = index(capsys, "-i", abdomen, "-o", tmp_path / "m.csv", "--layout", "btcv")
-    assert code == 8
-    assert [bad["case_id"] for bad in values["failures"]] == ["img0005"]
-    assert values["splits"] == {"pretrain": 0, "finetune": 21, "development": 2, "test": 6, "unused": 1}
+    assert (code, values["code"]) == (3, "SPLIT_DIFFERS")
+    assert "img0005" in values["what"]
+    assert not (tmp_path / "m.csv").exists()
+
+
+def test_a_label_that_the_data_set_does_not_have_is_no_new_organ(abdomen, tmp_path, capsys):
+    path = abdomen / "label" / "label0005.nii.gz"
+    image = nib.load(path)
+    voxels = np.asarray(image.dataobj).copy()
+    voxels[0, 0, 0] = 200
+    nib.save(nib.Nifti1Image(voxels, image.affine), path)
+    code, values = index(capsys, "-i", abdomen, "-o", tmp_path / "m.csv", "--layout", "btcv")
+    assert (code, values["code"]) == (3, "BAD_LABEL")
+    assert "200" in values["what"]
+
+
+@pytest.mark.parametrize("twin", ["img/img0001.nii", "img/old/img0001.nii.gz"])
+def test_two_files_of_one_case_are_refused(abdomen, tmp_path, capsys, twin):
+    image = nib.load(abdomen / "img" / "img0001.nii.gz")
+    (abdomen / twin).parent.mkdir(exist_ok=True)
+    nib.save(image, abdomen / twin)
+    code, values = index(capsys, "-i", abdomen, "-o", tmp_path / "m.csv", "--layout", "synapse")
+    assert (code, values["code"]) == (3, "SPLIT_DIFFERS")
+    assert "which are one case" in values["what"]
 
 
 @pytest.mark.parametrize(

@@ -90,3 +90,13 @@ def test_image_and_label_are_written_anew(make, tmp_path):
     label = read_volume(tmp_path / found.cases[0].label)
     assert label.grid.matches(image.grid)
     np.testing.assert_array_equal(label.voxels, VOXELS.T > 200)
+
+
+@pytest.mark.parametrize("quaternion", [1.2, float("nan")])
+def test_a_quaternion_that_is_none_leaves_the_directions_to_the_sform(tmp_path, quaternion):
+    header = nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)).header.copy()
+    header["pixdim"][1:4], header["qform_code"], header["quatern_b"] = (1.5, 1.25, 5), 1, quaternion
+    header.set_sform(np.eye(4), 1)
+    path = tmp_path / "a.nii"
+    path.write_bytes(nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), None, header).to_bytes())
+    np.testing.assert_allclose(pixdim_affine(path), np.diag((1.5, 1.25, 5, 1)), atol=1e-6)

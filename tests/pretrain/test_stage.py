@@ -16,7 +16,7 @@ from apatite.core.config import load, read_yaml, write_yaml
 from apatite.core.errors import ConfigError, DataError, TrainingError
 from apatite.core.share import WHOLE
 from apatite.core.stop import StopRequest
-from apatite.engine.checkpoint import load_state
+from apatite.engine.checkpoint import load_state, save_state
 from apatite.engine.distributed import ALONE
 from apatite.engine.journal import Journal
 from apatite.engine.place import Place
@@ -326,6 +326,25 @@ def test_the_weights_of_terms_are_configured(config, prepared_folder):
     batches, _ = stage._batches(config, Prepared.open(prepared_folder), WHOLE)
     one, other = (made.losses(batches(0), 0)["reconstruct_hidden"] for made in (task, plain))
     torch.testing.assert_close(one, 0.25 * other)
+
+
+def test_a_run_of_before_branches_goes_on_by_the_names_of_then(config, prepared_folder, finished, tmp_path):
+    """Its checkpoint called the encoder `encoder` and the head by its term."""
+    out = tmp_path / "run"
+    config = replace(config, optim=replace(config.optim, warmup_fraction=0.05, lr=1.5e-4))
+    with pytest.raises(KilledError):
+        pretrain(config, prepared_folder, out, watch=killing(4))
+    tensors, values = load_state(out / "checkpoints" / "last")
+    before = {
+        name.replace("model.branches.vit.encoder.", "model.encoder.").replace(
+            "model.branches.vit.reconstruct.", "model.terms.reconstruct_hidden.head."
+        ): tensor
+        for name, tensor in tensors.items()
+    }
+    assert not any("branches" in name for name in before)
+    save_state(out / "checkpoints" / "last", before, values)
+    pretrain(config, prepared_folder, out, resume=True)
+    assert_same_run(out, finished)
 
 
 READ_BACK = """

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from apatite.core.config import dump
-from apatite.core.errors import ModelError
+from apatite.core.errors import ConfigError, ModelError
 from apatite.engine.weights import weights_of
 from apatite.io.model_card import ModelCard
 from apatite.io.model_package import Package
 from apatite.nn.unetrpp.presets import UNETRPPShape
 from apatite.nn.vit import ViTConfig
-from apatite.segment.beginning import rules_for
+from apatite.segment.beginning import refuse_another_unetrpp, refuse_other_windows, rules_for
 from apatite.segment.model import SegmenterConfig
 from apatite.segment.networks import NETWORKS
 from apatite.segment.transfer import Coverage, transfer
@@ -175,3 +175,35 @@ def test_a_part_that_does_not_fit_does_not_hide_behind_a_larger_one(make):
     coverage = transfer(tensors, segmenter, rules, 0.001)
     assert coverage.ratio > 0.5
     assert coverage.ratios["encoder"] == 1.0
+
+
+@pytest.mark.parametrize("change", [{"num_blocks": 2}, {"heads": 1}, {"stem": (1, 1, 1)}, {"widths": (4, 8, 16, 64)}])
+def test_a_unetrpp_of_another_shape_is_refused_though_some_of_it_would_fit(make, change):
+    other = UNETRPPShape(preset="tiny", **({"stem": (1, 2, 1)} | change)).config(CROP, WINDOWS)
+    with pytest.raises(ModelError, match=next(iter(change))):
+        refuse_another_unetrpp(other, make("vit", "unetrpp"))
+
+
+def test_dropout_may_differ_and_networks_without_a_unetrpp_do_not_ask(make):
+    shape = UNETRPPShape(preset="tiny", stem=(1, 2, 1), dropout=0.3, attention_dropout=0.0).config(CROP, WINDOWS)
+    refuse_another_unetrpp(shape, make("vit", "unetrpp"))
+    refuse_another_unetrpp(None, make("vit", "unetrpp"))
+    refuse_another_unetrpp(shape, make("vit", kind="encoder"))
+    refuse_another_unetrpp(shape, None)
+
+
+@pytest.mark.parametrize("architecture", [{}, {"vit": None, "unetrpp": None}, {"vit": "x", "unetrpp": [1, 2]}])
+def test_a_card_that_does_not_say_what_its_weights_are_is_refused(make, architecture):
+    package = make("unetrpp")
+    package = replace(package, card=replace(package.card, architecture=architecture))
+    with pytest.raises(ModelError, match="its UNETR"):
+        refuse_another_unetrpp(UNETRPP, package)
+
+
+def test_other_windows_are_refused(make):
+    package = make("vit", kind="encoder")
+    windows = package.card.input.windows_hu
+    refuse_other_windows(package, windows)
+    refuse_other_windows(None, windows)
+    with pytest.raises(ConfigError, match="pre-trained with windows"):
+        refuse_other_windows(package, (*windows, (0.0, 50.0)))

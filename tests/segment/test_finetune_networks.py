@@ -210,7 +210,7 @@ def test_a_vit_alone_gives_unetrpp_nothing(head_study, short, make_encoder, tmp_
 
 def test_a_unetrpp_of_another_crop_is_refused(head_study, short, both, tmp_path):
     config = replace(short, network="unetrpp", unetrpp=UNETRPPShape(preset="tiny"))
-    with pytest.raises(ModelError, match=r"of decoder\.unetrpp would be loaded"):
+    with pytest.raises(ModelError, match=r"its UNETR\+\+ has stem"):
         finetune(config, head_study.prepared, tmp_path / "run", init_from=both)
     assert list(tmp_path.iterdir()) == []
 

@@ -12,9 +12,10 @@ from apatite.core.errors import DataError, ModelError
 from apatite.core.scan import Scan, SliceStack, stack_from_grid
 from apatite.core.volume import Grid
 from apatite.ct.region import RegionConfig, is_inside_region
+from apatite.data.prepare import RECIPES as PREPARE
 from apatite.io.model_package import read_package
 from apatite.io.nifti import read_scan, viewer_grid
-from apatite.segment.predict import Predictor, decide, open_predictor, package_of
+from apatite.segment.predict import BODY_HU, Predictor, decide, open_predictor, package_of
 
 
 def stack_of(affine: np.ndarray, shape: tuple[int, int, int]) -> SliceStack:
@@ -187,3 +188,10 @@ def test_a_card_that_does_not_fit_its_weights_is_a_model_error(tuned):
             Predictor(replace(package, card=card))
         assert (caught.value.code, caught.value.exit_code) == ("MODEL_SHAPE", 3), name
         assert caught.value.fix
+
+
+@pytest.mark.parametrize("name", PREPARE)
+def test_a_prediction_sees_as_much_of_a_scan_as_was_prepared(name):
+    recipe = PREPARE[name]()
+    if recipe.kind == "volume":
+        assert BODY_HU[recipe.intensity] <= recipe.body_hu

@@ -104,6 +104,7 @@ class Index(CommonFlags):
     def _run_images(self, config: "SplitConfig") -> Outcome:
         from dataclasses import replace
 
+        from apatite.io.layouts.published import PUBLISHED, refuse_damaged
         from apatite.io.leaks import refuse_leaks
         from apatite.io.manifest import write_manifest
         from apatite.io.nnunet_raw import write_nnunet_raw
@@ -117,6 +118,8 @@ class Index(CommonFlags):
         if self.domain:
             listed = replace(listed, cases=tuple(replace(case, domain=self.domain) for case in listed.cases))
         found = survey(listed, bar)
+        if self.layout in PUBLISHED:
+            refuse_damaged(found.failures, set(found.label_values) - set(listed.label_names), str(self.input))
         manifest = split_manifest(completed(listed, found), config)
         refuse_leaks(manifest.cases, found.digests)
         write_manifest(self.out, manifest)
@@ -143,6 +146,10 @@ class Index(CommonFlags):
         elif self.channel:
             raise ConfigError("the images of this layout have one channel", fix="leave out --channel")
         if published is not None and published.trusts_pixdim:
+            if self.out.resolve().is_relative_to(self.input.resolve()):
+                raise ConfigError(
+                    "what is written anew would lie among the patients", fix="name another folder with -o"
+                )
             listed, count = with_pixdim_sizes(listed, self.out, bar)
             if count:
                 lines.append(f"{count} files state two voxel sizes; those of pixdim: {sizes_folder(self.out)}")

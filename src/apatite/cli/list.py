@@ -11,7 +11,7 @@ from apatite.cli.flags import CommonFlags
 
 @dataclass(frozen=True, kw_only=True)
 class List(CommonFlags):
-    """List methods, models, decoders, layouts or recipes by name.
+    """List methods, models, networks, decoders, layouts or recipes by name.
 
     Example: apatite list recipes
     """

@@ -30,12 +30,19 @@ class Pretrain(TrainingFlags):
             "seconds_per_step": made.seconds_per_step,
         }
         lines = [f"{made.steps} steps on {made.cases} cases"]
-        if "reconstruction" in row:
-            lines.append(
-                f"reconstruction error {row['reconstruction']:.3f} "
-                f"(patch mean {row['patch_mean']:.3f}, interpolation {row['interpolation']:.3f}); "
-                f"effective rank {row['effective_rank']:.1f}"
-            )
+        lines += [
+            f"{branch}reconstruction error {row[f'{branch}reconstruction']:.3f} "
+            f"(patch mean {row[f'{branch}patch_mean']:.3f}, interpolation {row[f'{branch}interpolation']:.3f}); "
+            f"effective rank {row[f'{branch}effective_rank']:.1f}"
+            for branch in ("", "vit.", "unetrpp.")
+            if f"{branch}reconstruction" in row
+        ]
+        lines += [
+            f"{branch}: places {row[f'{branch}_point_error_mm']:.0f} mm off on held-out scans, "
+            f"the best guess {row['guess_point_error_mm']:.0f} mm"
+            for branch in ("vit", "unetrpp")
+            if f"{branch}_point_error_mm" in row
+        ]
         if "probe_dice" in row:
             lines.append(f"frozen linear probe: Dice {row['probe_dice']:.3f}")
-        return Outcome(values=values, lines=[*lines, f"encoder: {made.package}"], is_shown=made.is_first)
+        return Outcome(values=values, lines=[*lines, f"package: {made.package}"], is_shown=made.is_first)

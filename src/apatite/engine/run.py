@@ -76,9 +76,19 @@ class TrainingRun:
         optimizer: Over `task.module`.
         plan: Length, rates, precision.
         pace: How often to save, check and journal.
+        renamed: What a tensor of an earlier version's checkpoint is called now.
     """
 
-    def __init__(self, place: Place, task: Task, optimizer: torch.optim.Optimizer, plan: FitPlan, pace: Pace) -> None:
+    def __init__(
+        self,
+        place: Place,
+        task: Task,
+        optimizer: torch.optim.Optimizer,
+        plan: FitPlan,
+        pace: Pace,
+        renamed: Callable[[str], str] = str,
+    ) -> None:
+        self.renamed = renamed
         self.place, self.folder, self.world = place, place.folder, place.world
         self.task, self.optimizer, self.plan, self.pace = task, optimizer, plan, pace
         self.journal = Journal(self.folder.metrics)
@@ -116,6 +126,7 @@ class TrainingRun:
         found = differences(values["machine"], here)
         if not self.place.is_inexact:
             refuse_inexact(found, str(self.folder.path))
+        tensors = {self.renamed(name): tensor for name, tensor in tensors.items()}
         restore(self.task.module, self.optimizer, tensors, values["optimizer"])
         self.best_score = values["best_score"] if values["best_score"] is not None else float("-inf")
         self._rewind(values["step"])

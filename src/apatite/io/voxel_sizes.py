@@ -78,11 +78,23 @@ def pixdim_affine(path: Path) -> Float[np.ndarray, "4 4"] | None:
     is_size = np.all((stated_mm >= EDGE_RANGE_MM[0]) & (stated_mm <= EDGE_RANGE_MM[1]) & (edges_mm > 0))
     if not is_size or np.all(np.abs(edges_mm - stated_mm) <= TOLERANCE * stated_mm):
         return None
-    if int(header["qform_code"]) > 0:
-        return np.asarray(header.get_qform(), dtype=np.float64)
+    qform = _sound_qform(header)
+    if qform is not None:
+        return qform
     affine = sform.copy()
     affine[:3, :3] *= stated_mm / edges_mm
     return affine
+
+
+def _sound_qform(header: nib.Nifti1Header) -> Float[np.ndarray, "4 4"] | None:
+    """The qform where there is one whose numbers are a rotation."""
+    if int(header["qform_code"]) <= 0:
+        return None
+    try:
+        qform = np.asarray(header.get_qform(), dtype=np.float64)
+    except ValueError:  # a quaternion longer than 1
+        return None
+    return qform if np.isfinite(qform).all() else None
 
 
 def _mended(path: Path) -> Volume | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import torch
 
@@ -41,6 +42,11 @@ from apatite.pretrain.panel import HealthPanel
 from apatite.pretrain.task import PretrainTask
 from apatite.pretrain.terms import TermSettings
 from apatite.topology.backends import settled
+
+_RENAMED: Final = (
+    ("model.encoder.", "model.branches.vit.encoder."),
+    ("model.terms.reconstruct_hidden.head.", "model.branches.vit.reconstruct."),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +228,15 @@ def _run(place: Place, task: PretrainTask, config: PretrainConfig, cases: int) -
     plan = FitPlan(steps=task.steps, seed=config.seed, optim=config.optim, precision=config.precision)
     pace = Pace(save_every_s=config.save_every_s, check_every=max(1, config.check_epochs * cases // config.batch))
     optimizer = build_optimizer(task, config.optim, task.shapes.vit.depth, encoder="branches.vit.encoder")
-    return TrainingRun(place, task, optimizer, plan, pace)
+    return TrainingRun(place, task, optimizer, plan, pace, _since_branches)
+
+
+def _since_branches(name: str) -> str:
+    """Before methods had branches, the one network was called otherwise; runs begun then go on."""
+    for before, now in _RENAMED:
+        if name.startswith(before):
+            return now + name.removeprefix(before)
+    return name
 
 
 def _method(config: PretrainConfig) -> Method:

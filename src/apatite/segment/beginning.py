@@ -15,17 +15,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from apatite.core.config import dump
 from apatite.core.errors import ConfigError, ModelError
 from apatite.io.model_package import Package, read_package
 from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
 from apatite.nn.intensity import Window
+from apatite.nn.unetrpp.network import UNETRPPConfig
 from apatite.segment.networks import NETWORKS, network_of
 from apatite.segment.transfer import TAKES, Rule, Take
 
 PRETRAINED = ("encoder", "hybrid")
 """Kinds of package that a run can begin from: a ViT; or some of `PARTS`, whose names stand before their tensors'."""
 PARTS = ("vit", "unetrpp")
+_FREE = ("attention_dropout", "dropout")
+"""Of UNETR++'s shape, what may differ from one stage to the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +153,28 @@ def refuse_another_intensity(prepared: Prepared, package: Package | None) -> Non
             f"was pre-trained on intensity={package.card.input.intensity}, the data have {prepared.intensity}",
             where="--init-from",
             fix="prepare the data with the same intensity",
+        )
+
+
+def refuse_another_unetrpp(shape: UNETRPPConfig | None, package: Package | None) -> None:
+    """Weights of UNETR++ belong to one shape: of another, some fit by name and size and mean something else.
+
+    Raises:
+        ModelError: the package's UNETR++ is of another shape than the run's (`MODEL_SHAPE`).
+    """
+    if shape is None or package is None or package.card.kind == "encoder" or "unetrpp" not in _held(package):
+        return
+    said_of_it = package.card.architecture.get("unetrpp")
+    held = said_of_it if isinstance(said_of_it, dict) else {}
+    wanted = dump(shape)
+    differing = sorted(key for key in wanted if key not in _FREE and held.get(key) != wanted[key])
+    if differing:
+        said = ", ".join(f"{key} {held.get(key)}, not {wanted[key]}" for key in differing)
+        raise ModelError(
+            f"its UNETR++ has {said}",
+            where="--init-from",
+            fix="use the crop, windows and unetrpp.… of pre-training",
+            code="MODEL_SHAPE",
         )
 
 

@@ -37,6 +37,7 @@ from apatite.segment.beginning import (
     read_pretrained,
     refuse_another_beginning,
     refuse_another_intensity,
+    refuse_another_unetrpp,
     refuse_other_windows,
     rules_for,
 )
@@ -115,7 +116,9 @@ def finetune(
 def _finetune(config: FinetuneConfig, prepared: Prepared, place: Place, began: Beginning, watch: Watch) -> Finetuned:
     rows = labelled_rows(prepared, config)
     shape = segmenter_config(config, prepared)
-    refuse_other_windows(began.package, shape.windows_hu)
+    if not place.is_resumed:  # a run that was begun goes on as it began
+        refuse_other_windows(began.package, shape.windows_hu)
+        refuse_another_unetrpp(shape.unetrpp, began.package)
     source = open_source(prepared, rows, config.crop, held_on(config.feed, choose_device(config.device).type))
     draw = Batches(source, config.batch, config.seed, labelled=True, share=place.world.share)
     batches = Augmented(draw, augment_config(config, prepared), config.seed)

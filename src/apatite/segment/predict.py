@@ -7,6 +7,7 @@ original pixels, because calcium is measured there and nowhere else.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from apatite.core.config import load
 from apatite.core.errors import ConfigError, DataError, ModelError
-from apatite.core.intensity import in_intensity
+from apatite.core.intensity import Intensity, in_intensity
 from apatite.core.scan import PADDING_HU, Scan
 from apatite.core.volume import Grid, Volume
 from apatite.ct.region import RegionConfig, carry_back, cut_region, is_inside_region, middle_region
@@ -28,7 +29,8 @@ from apatite.io.run_folder import RunFolder
 from apatite.segment.model import Segmenter, SegmenterConfig
 from apatite.segment.sliding import SlidingConfig, slide
 
-BODY_HU = -500.0
+BODY_HU: Final[dict[Intensity, float]] = {"hu": -500.0, "zscore": PADDING_HU}
+"""What is above it is body; images without HU have no air to tell it from, so nothing is cropped."""
 MAX_POSITIONS = 2**26
 """Numbers in tables of positions and the like, tokens times width; a hundred times those of a usual model."""
 Centre = Float[np.ndarray, "3"] | Sequence[float]
@@ -106,7 +108,7 @@ class Predictor:
             region = _region_around(scan, centre, wanted.shape, wanted.spacing_mm)
             if region is not None:
                 return region, True
-        return body_grid(scan, wanted.spacing_mm, wanted.shape, BODY_HU), False
+        return body_grid(scan, wanted.spacing_mm, wanted.shape, BODY_HU[wanted.intensity]), False
 
 
 Shape = tuple[int, int, int]

@@ -175,6 +175,12 @@ def refuse_other_grid(card: ModelCard, prepared: Prepared, row: int, model: Path
         ConfigError: they are not.
     """
     wanted, grid = card.input, prepared.grid(row)
+    if wanted.intensity != prepared.intensity:
+        raise ConfigError(
+            f"counts in intensity={wanted.intensity}, {prepared.folder} in {prepared.intensity}",
+            where=str(model),
+            fix="give the prepared folder that it was trained on, or one prepared alike",
+        )
     is_same = wanted.kind == prepared.kind and np.allclose(wanted.spacing_mm, grid.spacing_mm, rtol=1e-3)
     if not is_same or (wanted.kind == "region" and tuple(wanted.shape) != grid.shape):
         raise ConfigError(

@@ -10,9 +10,8 @@ from typing import Final
 
 from apatite.core.errors import DataError
 from apatite.io.layouts.entries import Entry, manifest_of, nifti_files
-from apatite.io.layouts.published import PublishedSplit, named
+from apatite.io.layouts.published import PublishedSplit, named, only_one_each
 from apatite.io.manifest import Manifest
-from apatite.io.nifti import stem
 
 ORGANS: Final = {
     1: "spleen",
@@ -49,8 +48,9 @@ def from_multi_atlas(split: PublishedSplit, path: Path, patient_pattern: str = "
         raise DataError(
             "has no folders img and label", where=str(path), fix="give the folder RawData/Training", code="MISSING_FILE"
         )
-    images = {stem(file): file for file in nifti_files(path / "img")}
-    labels = {stem(file).replace("label", "img", 1): file for file in nifti_files(path / "label")}
+    images = only_one_each(nifti_files(path / "img"), path)
+    found = only_one_each(nifti_files(path / "label"), path)
+    labels = {name.replace("label", "img", 1): file for name, file in found.items()}
     split.require(images, str(path / "img"))
     if labels.keys() != images.keys():
         raise DataError(

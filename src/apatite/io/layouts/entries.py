@@ -78,8 +78,20 @@ def nifti_files(folder: Path) -> list[Path]:
 
 
 def find_nifti(folder: Path, name: str) -> Path | None:
-    """The image of that name in a folder, compressed or not; `None` without one."""
-    return next((file for file in (folder / f"{name}{end}" for end in ENDINGS) if file.exists()), None)
+    """The image of that name in a folder, compressed or not; `None` without one.
+
+    Raises:
+        DataError: it is there in both ways (`SPLIT_DIFFERS`).
+    """
+    found = [file for file in (folder / f"{name}{end}" for end in ENDINGS) if file.exists()]
+    if len(found) > 1:
+        raise DataError(
+            f"holds {found[0].name} and {found[1].name}, which are one case",
+            where=str(folder),
+            fix="keep the one that was distributed",
+            code="SPLIT_DIFFERS",
+        )
+    return found[0] if found else None
 
 
 def patient_of(name: str, pattern: str) -> str:

@@ -87,7 +87,15 @@ def from_msd(task: Task, split: PublishedSplit, path: Path, patient_pattern: str
 def _pairs(about: dict[str, Any], file: Path) -> dict[str, Pair]:
     """Image and label of each training case, by name; both are on disk."""
     listed = about.get("training")
-    pairs = dict(_pair(item, file) for item in (listed if isinstance(listed, list) else []))
+    all_pairs = [_pair(item, file) for item in (listed if isinstance(listed, list) else [])]
+    pairs = dict(all_pairs)
+    if len(pairs) != len(all_pairs):
+        raise DataError(
+            "lists a training case twice",
+            where=str(file),
+            fix="take the dataset.json that was distributed",
+            code="SPLIT_DIFFERS",
+        )
     stated = about.get("numTraining", len(pairs))
     if len(pairs) != stated:
         raise DataError(

@@ -10,11 +10,13 @@ Differs: that code watches its training on what it holds out, and so chooses on 
 training cases, taken at even distances in the order of their names, so training has a tenth fewer than theirs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from apatite.core.errors import DataError
+from apatite.io.nifti import stem
 
 MOST_NAMED = 8
 
@@ -63,6 +65,47 @@ class PublishedSplit:
                     fix="complete the data set, or index it with another --layout and a split of your own",
                     code="SPLIT_DIFFERS",
                 )
+
+
+def refuse_damaged(failures: Sequence[Mapping[str, Any]], strange_labels: Iterable[int], where: str) -> None:
+    """Refuse files that cannot be used, and labels that the data set does not have.
+
+    Raises:
+        DataError: there is one (`SPLIT_DIFFERS`, `BAD_LABEL`); the message names it.
+    """
+    if failures:
+        raise DataError(
+            f"cannot use {named(bad['case_id'] for bad in failures)}; the first: {failures[0]['what']}",
+            where=where,
+            fix="take the files as they were distributed, or index them with another --layout",
+            code="SPLIT_DIFFERS",
+        )
+    if values := sorted(strange_labels):
+        raise DataError(
+            f"has label maps with the values {values}, which the data set does not have",
+            where=where,
+            fix="take the files as they were distributed, or index them with another --layout",
+            code="BAD_LABEL",
+        )
+
+
+def only_one_each(files: Iterable[Path], where: Path) -> dict[str, Path]:
+    """Files by the name of their case.
+
+    Raises:
+        DataError: two are of one case (`SPLIT_DIFFERS`).
+    """
+    found: dict[str, Path] = {}
+    for file in files:
+        other = found.setdefault(stem(file), file)
+        if other != file:
+            raise DataError(
+                f"holds {other.relative_to(where)} and {file.relative_to(where)}, which are one case",
+                where=str(where),
+                fix="keep the one that was distributed",
+                code="SPLIT_DIFFERS",
+            )
+    return found
 
 
 def even_places(length: int, count: int) -> list[int]:

@@ -101,7 +101,9 @@ def export_dataset(prepared: Prepared, config: NnunetConfig, raw: Path, watch: W
             _write_image(prepared, row, part / "imagesTs", windows=config.windows)
         names = {split: tuple(prepared.cases[row].case_id for row in chosen) for split, chosen in rows.items()}
         description = {
-            "channel_names": {"0": "CT", "1": "noNorm"} if config.windows else {"0": "CT"},
+            # nnU-Net clips and scales "CT" by the labelled voxels of all cases, and anything else image by image.
+            "channel_names": {"0": "CT" if prepared.intensity == "hu" else "MR"}
+            | ({"1": "noNorm"} if config.windows else {}),
             "labels": _label_numbers(prepared, with_ignore=with_ignore),
             "numTraining": len(learnt),
             "file_ending": ".nii.gz",
