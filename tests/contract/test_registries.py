@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from apatite.losses.critical import CriticalVoxelLossConfig
-from apatite.losses.topology import TopologyLossConfig
 
 from apatite.core.config import dump, load, override
 from apatite.core.rng import derived_seed
 from apatite.data import prepare
 from apatite.data.batches import Batch
 from apatite.data.places import CropPlaces
+from apatite.losses.critical import CriticalVoxelLossConfig
+from apatite.losses.topology import TopologyLossConfig
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.decoders.registry import DECODERS
 from apatite.nn.decoders.tokens import TokenDecoderConfig

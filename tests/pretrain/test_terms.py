@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from apatite.losses.topology import TopologyLossConfig, topological_loss
 
 from apatite.data.places import CropPlaces
+from apatite.losses.topology import TopologyLossConfig, topological_loss
 from apatite.nn.patches import patchify, place_tokens, take_tokens
 from apatite.nn.vit import ViTConfig
 from apatite.pretrain.health import reconstruction_pictures
