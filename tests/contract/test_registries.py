@@ -61,7 +61,7 @@ def make_task(name: str, kernel: AttentionKernel | None = None, patch: tuple[int
     unetrpp = None
     if "unetrpp" in method.branches:
         encoder = replace(encoder, crop=(8, 16, 16))
-        unetrpp = UNETRPPShape(preset="tiny", stem=(1, 2, 2)).config(encoder.crop, encoder.windows_hu)
+        unetrpp = UNETRPPShape(preset="tiny", stem=(1, 2, 1)).config(encoder.crop, encoder.windows_hu)
     make = partial(
         PretrainTask, method, Shapes(vit=encoder, decoder=NARROW, unetrpp=unetrpp), seed=0, steps=1, settings=WHOLE
     )
