@@ -185,20 +185,6 @@ def refuse_different(case: Case, losses: dict[str, float]) -> None:
         raise RuntimeError(f"{case.name}: the sides differ: {losses}")
 
 
-def seconds_of_loss(made: Tensor, given: Tensor, config: TopologyLossConfig, repeats: int = 5) -> list[float]:
-    """Seconds of the loss and its gradient on volumes that are there, the given ones' diagrams being remembered.
-
-    Args:
-        made: `batch channels depth height width`.
-        given: The same shape.
-        config: Threads, backend, pooling.
-        repeats: After a first one that does not count.
-    """
-    loss, image = TopologyLoss(config), made.detach().clone().requires_grad_()
-    loss.start(image, given)().backward()
-    return [timed(lambda: loss.start(image, given)().backward()) for _ in range(repeats)]
-
-
 def matching_of(case: Case) -> Step:
     """The three matchings alone."""
     found, wanted = (_diagrams(volume, "auto", case.kept) for volume in (case.made, case.given))

@@ -8,7 +8,7 @@ import torch
 
 from apatite.losses.topology import TopologyLossConfig, topological_loss
 from apatite.topology.diagrams import DiagramConfig
-from topology import KEPT, PEERS, Case, our_loss, refuse_different, say_share, seconds_of_loss, volumes
+from topology import KEPT, PEERS, Case, our_loss, refuse_different, say_share, volumes
 
 SHAPE = (10, 12, 17)
 
@@ -40,13 +40,6 @@ def test_volumes_differ_in_three_of_four_cubes_and_stay_within_bounds():
     assert (made != given).float().mean().item() == pytest.approx(0.75, abs=0.2)
     assert made.min() >= 0
     assert made.max() <= 1
-
-
-def test_one_loss_can_be_timed_on_volumes_that_are_there():
-    given, made = volumes(SHAPE, "smooth 2")
-    seconds = seconds_of_loss(made, given, TopologyLossConfig(pool=1), repeats=2)
-    assert len(seconds) == 2
-    assert min(seconds) > 0
 
 
 def test_sides_that_differ_stop_the_benchmark():

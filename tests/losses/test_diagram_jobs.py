@@ -64,7 +64,7 @@ def test_results_come_in_the_order_of_the_jobs(workers):
 
 
 def test_more_jobs_later_get_more_threads(monkeypatch):
-    monkeypatch.setattr(diagram_jobs, "_cores", lambda: 2)
+    monkeypatch.setattr(diagram_jobs, "num_cores", lambda: 2)
     jobs, gate = DiagramJobs(DiagramConfig()), threading.Barrier(2)
     assert jobs.submit({"one": lambda: 7})() == [7]
     # Two that wait for each other.

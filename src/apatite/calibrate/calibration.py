@@ -42,8 +42,11 @@ class Calibration:
 
     def threshold(self, label: int, reading: str) -> float:
         """The chosen threshold of a label in a reading; 0.5 where too few cases allowed no choice."""
-        fits = self.fits.get(label, {})
-        return fits[reading].threshold if reading in fits else UNCALIBRATED_THRESHOLD
+        return self.fits[label][reading].threshold if self.chose(label, reading) else UNCALIBRATED_THRESHOLD
+
+    def chose(self, label: int, reading: str) -> bool:
+        """Whether there were enough cases to choose a threshold of a label in a reading."""
+        return reading in self.fits.get(label, {})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the model card."""

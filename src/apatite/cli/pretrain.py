@@ -8,7 +8,7 @@ from apatite.cli.flags import TrainingFlags
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain(TrainingFlags):
-    """Learn an encoder from prepared scans without labels.
+    """Learn an encoder, UNETR++ or both from prepared scans without labels.
 
     Example: apatite pretrain -d prepared -o runs/mae --recipe small epochs=80
     """
@@ -16,6 +16,7 @@ class Pretrain(TrainingFlags):
     def run(self) -> Outcome:
         """Train and write the run folder."""
         from apatite.cli.recipe import resolve
+        from apatite.pretrain.branches import BRANCHES
         from apatite.pretrain.recipes import RECIPES
         from apatite.pretrain.stage import pretrain
 
@@ -34,13 +35,13 @@ class Pretrain(TrainingFlags):
             f"{branch}reconstruction error {row[f'{branch}reconstruction']:.3f} "
             f"(patch mean {row[f'{branch}patch_mean']:.3f}, interpolation {row[f'{branch}interpolation']:.3f}); "
             f"effective rank {row[f'{branch}effective_rank']:.1f}"
-            for branch in ("", "vit.", "unetrpp.")
+            for branch in ("", *(f"{name}." for name in BRANCHES))
             if f"{branch}reconstruction" in row
         ]
         lines += [
             f"{branch}: places {row[f'{branch}_point_error_mm']:.0f} mm off on held-out scans, "
             f"the best guess {row['guess_point_error_mm']:.0f} mm"
-            for branch in ("vit", "unetrpp")
+            for branch in BRANCHES
             if f"{branch}_point_error_mm" in row
         ]
         if "probe_dice" in row:

@@ -1,6 +1,5 @@
 """What a run's rounding depends on: the same bits are promised where all of it is equal, and nowhere else."""
 
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import torch
 
+from apatite.core.cores import num_cores
 from apatite.core.errors import ConfigError
 from apatite.engine.precision import Precision
 
@@ -26,7 +26,7 @@ def machine(precision: Precision, processes: int) -> dict[str, Any]:
 def differences(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """In words, where two machines differ; a machine with fewer cores than the run has threads differs, too."""
     found = [f"{name} {began.get(name)!r}, here {now[name]!r}" for name in now if began.get(name) != now[name]]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = num_cores()
     if now["threads"] > cores:
         found.append(f"{now['threads']} threads, here {cores} cores")
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
@@ -21,11 +21,10 @@ from apatite.core.volume import Grid, Volume
 from apatite.core.watch import Watch, unwatched
 from apatite.io.manifest import Manifest, relative_path
 from apatite.io.nifti import write_volume
-from apatite.io.nifti_file import MAX_VOXELS
+from apatite.io.nifti_file import MAX_VOXELS, affine_of
 
 UNREADABLE = (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, ValueError, zlib.error)
 """What nibabel raises for a file that is no sound NIfTI."""
-_UNITS = ("mm", "unknown")
 
 
 def channel_folder(manifest: Path, channel: str) -> Path:
@@ -83,13 +82,14 @@ def read_channel(path: Path, number: int, num_channels: int, where: str) -> Volu
     except UNREADABLE as error:
         raise DataError("is not a NIfTI file", where=where, fix="copy it again", code="NOT_NIFTI") from error
     _check_header(image, num_channels, where)
+    affine = affine_of(image.header, where)
     try:
         voxels = np.asanyarray(image.dataobj[..., number])
     except UNREADABLE as error:
         raise DataError(
             "ends before its last voxel, or is damaged", where=where, fix="copy it again", code="TRUNCATED"
         ) from error
-    return _volume(voxels, image)
+    return _volume(voxels, affine)
 
 
 def _check_header(image: nib.Nifti1Image, num_channels: int, where: str) -> None:
@@ -106,16 +106,9 @@ def _check_header(image: nib.Nifti1Image, num_channels: int, where: str) -> None
         raise DataError(f"declares {shape} voxels", where=where, fix="crop it", code="TOO_LARGE")
     if header.get_data_dtype().kind not in "iuf":
         raise DataError("has voxels that are no plain numbers", where=where, code="SYNTAX_UNSUPPORTED")
-    if int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
-        raise DataError(
-            "has neither sform nor qform", where=where, fix="write its orientation; none is guessed", code="BAD_AFFINE"
-        )
-    if header.get_xyzt_units()[0] not in _UNITS:
-        raise DataError("gives its positions in another unit than mm", where=where, fix="store mm", code="BAD_SPACING")
 
 
-def _volume(voxels: Shaped[np.ndarray, "width height depth"], image: nib.Nifti1Image) -> Volume:
+def _volume(voxels: Shaped[np.ndarray, "width height depth"], affine: Float[np.ndarray, "4 4"]) -> Volume:
     turned = np.ascontiguousarray(voxels.T)
     depth, height, width = turned.shape
-    affine = np.asarray(image.affine, dtype=np.float64)
     return Volume(voxels=turned, grid=Grid(shape=(depth, height, width), ijk_to_ras=affine))

@@ -177,6 +177,11 @@ def plain_cell(value: Any) -> str:
     return repr(value)
 
 
+def guarded(value: object) -> object:
+    """A text as `plain_cell` makes it; anything else as it is, for the writer to format."""
+    return plain_cell(value) if isinstance(value, str) else value
+
+
 def text_of_cell(cell: str) -> str:
     """Inverse of `plain_cell` for text."""
     return cell[1:] if cell.startswith("'") else cell

@@ -200,7 +200,7 @@ def _checked_layout(header: Any, least_offset: int, where: str) -> _Layout:
             fix="store the values unscaled",
             code="BAD_RESCALE",
         )
-    affine = _affine(header, where)
+    affine = affine_of(header, where)
     return _Layout(shape=shape, dtype=dtype, offset=int(offset), slope=slope, intercept=intercept, ijk_to_ras=affine)
 
 
@@ -218,7 +218,12 @@ def _shape(header: Any, where: str) -> tuple[int, int, int]:
     return depth, height, width
 
 
-def _affine(header: Any, where: str) -> Float[np.ndarray, "4 4"]:
+def affine_of(header: Any, where: str) -> Float[np.ndarray, "4 4"]:
+    """From ijk to RAS mm as a header says: by the sform, else by the qform.
+
+    Raises:
+        DataError: it says neither, in another unit than mm, or what cannot be (`BAD_AFFINE`, `BAD_SPACING`).
+    """
     unit = int(header["xyzt_units"]) & 7
     if unit not in _UNITS_MM:
         raise DataError("gives its positions in another unit than mm", where=where, fix="store mm", code="BAD_SPACING")

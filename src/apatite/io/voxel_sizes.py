@@ -47,10 +47,8 @@ def with_pixdim_sizes(manifest: Manifest, out: Path, watch: Watch = unwatched) -
     cases, count, folder = [], 0, sizes_folder(out)
     for case in watch(manifest.cases, "looking at voxel sizes"):
         changes: dict[str, str] = {}
-        for column in ("image", "label"):
-            text = getattr(case, column)
-            path = manifest.root / text
-            volume = _mended(path) if text else None
+        for column, path in (("image", manifest.image_path(case)), ("label", manifest.label_path(case))):
+            volume = None if path is None else _mended(path)
             if volume is not None:
                 target = folder / f"{case.case_id}_{column}.nii.gz"
                 folder.mkdir(parents=True, exist_ok=True)

@@ -79,7 +79,7 @@ class CriticalVoxelLoss:
             DataError: from the returned function: an input is not finite (`NONFINITE`); sample and channel are named.
         """
         found, wanted = pooled(made, self.config.pool), pooled(given.detach(), self.config.pool)
-        volumes = volumes_of(wanted.cpu())
+        volumes = volumes_of(wanted)
         weights = self.jobs.submit({name: lambda v=volume: self._weights(v) for name, volume in volumes.items()})
 
         def finish() -> Scalar:

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 import numpy as np
 from jaxtyping import Float
 
+from apatite.core.cores import num_cores
 from apatite.core.errors import ApatiteError, ConfigError
 from apatite.core.types import Image
 from apatite.topology.diagrams import DiagramConfig, Diagrams, diagrams
@@ -70,7 +71,7 @@ class DiagramJobs:
             A function without arguments that gives what the jobs made, in their order, or raises what the first of
             them that failed raised, with the job's name.
         """
-        pool = self._of_this_process().pool_of(self.workers or min(len(jobs), _cores()))
+        pool = self._of_this_process().pool_of(self.workers or min(len(jobs), num_cores()))
         futures = [pool.submit(_named, name, job) for name, job in jobs.items()]
         return lambda: _results(futures)
 
@@ -182,7 +183,3 @@ def _results(futures: list[Future[Made]]) -> list[Made]:
     finally:
         for future in futures:
             future.cancel()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -104,7 +104,7 @@ class TopologyLoss:
                 voxels=np.empty(0, np.int64), targets=np.empty(0), alone=np.empty((0, 2), np.int64), rest=float("nan")
             )
         found, wanted = diagrams(made, self.config.diagram), self.jobs.remembered(given)
-        parts = [_squares_of(one, other, given) for one, other in zip(found, wanted, strict=True)]
+        parts = [_squares_of(one, other) for one, other in zip(found, wanted, strict=True)]
         points = sum(len(diagram.births) for diagram in wanted)
         return _Squares(
             voxels=np.concatenate([part.voxels for part in parts]),
@@ -139,14 +139,14 @@ class _Squares:
     divisor: int = 1
 
 
-def _squares_of(found: Diagram, wanted: Diagram, given: Volume) -> _Squares:
+def _squares_of(found: Diagram, wanted: Diagram) -> _Squares:
     """The distance of two diagrams of one dimension."""
     ours, theirs = match(found, wanted).pairs.T
     voxels = [found.birth_voxels[ours], found.death_voxels[ours]]
     targets = [wanted.births[theirs], wanted.deaths[theirs]]
-    if found.essential_voxel is not None and wanted.essential_voxel is not None:
+    if found.essential_voxel is not None and wanted.essential_birth is not None:
         voxels.append(np.array([found.essential_voxel]))
-        targets.append(given.ravel()[[wanted.essential_voxel]])
+        targets.append(np.array([wanted.essential_birth]))
     alone = np.stack([found.birth_voxels, found.death_voxels], axis=1)
     return _Squares(
         voxels=np.concatenate(voxels),

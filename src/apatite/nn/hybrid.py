@@ -31,7 +31,7 @@ from apatite.nn.decoders.decoder import Maps
 from apatite.nn.decoders.prior import start_rare
 from apatite.nn.decoders.unetr import quarter_depths
 from apatite.nn.intensity import Window, Windows
-from apatite.nn.unetrpp.network import NUM_DEEP, NUM_STAGES, UNETRPP, UNETRPPConfig, UNETRPPDecoder
+from apatite.nn.unetrpp.network import NUM_STAGES, UNETRPP, UNETRPPConfig, UNETRPPDecoder, heads_of
 from apatite.nn.vit import Encoded, ViTConfig
 
 
@@ -135,8 +135,7 @@ class DecoderHalf(nn.Module):
     def __init__(self, unetrpp: UNETRPPConfig, labels: int, *, deep: bool) -> None:
         super().__init__()
         self.decoder = UNETRPPDecoder(unetrpp)
-        widths = (unetrpp.base_width, *unetrpp.widths)[: NUM_DEEP if deep else 1]
-        self.heads = nn.ModuleList(nn.Conv3d(width, labels, 1) for width in widths)
+        self.heads = heads_of(unetrpp, labels, deep=deep)
 
     def outputs(self, image: Image, stages: Sequence[Maps]) -> tuple[Maps, ...]:
         """As `UNETRPP.outputs`."""

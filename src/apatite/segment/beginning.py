@@ -20,6 +20,7 @@ from apatite.core.errors import ConfigError, ModelError
 from apatite.io.model_package import Package, read_package
 from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
+from apatite.nn.hybrid import UNETRPPOnStates
 from apatite.nn.intensity import Window
 from apatite.nn.unetrpp.network import UNETRPPConfig
 from apatite.segment.networks import NETWORKS, network_of
@@ -108,7 +109,7 @@ def _rules(held: Mapping[str, str], network: str, take: Take) -> list[Rule]:
     if "vit" in held and wanted.has_encoder:
         rules += [replace(rule, source=f"{held['vit']}.{rule.source}".strip(".")) for rule in TAKES[take]]
     if "unetrpp" in held and wanted.unetrpp is not None and take == "encoder":
-        rules += _ITS_DECODER if network == "hybrid_decoder" else _ALL_OF_IT
+        rules += _ITS_DECODER if issubclass(wanted.unetrpp, UNETRPPOnStates) else _ALL_OF_IT
     return rules
 
 
@@ -162,7 +163,7 @@ def refuse_another_unetrpp(shape: UNETRPPConfig | None, package: Package | None)
     Raises:
         ModelError: the package's UNETR++ is of another shape than the run's (`MODEL_SHAPE`).
     """
-    if shape is None or package is None or package.card.kind == "encoder" or "unetrpp" not in _held(package):
+    if shape is None or package is None or "unetrpp" not in _held(package):
         return
     said_of_it = package.card.architecture.get("unetrpp")
     held = said_of_it if isinstance(said_of_it, dict) else {}

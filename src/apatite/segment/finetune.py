@@ -272,7 +272,8 @@ def _card(
 
 def _recipe(config: FinetuneConfig) -> str:
     """What the network is, in a few words."""
-    if config.network == "vit":
+    network = network_of(config.network)
+    if network.unetrpp is None:
         return f"{config.model}, {config.decoder.name} decoder"
-    vit = f", {config.model}" if network_of(config.network).has_encoder else ""
+    vit = f", {config.model}" if network.has_encoder else ""
     return f"{config.network}, UNETR++ {config.unetrpp.preset}{vit}"

@@ -171,7 +171,7 @@ class Quantifier:
             localisation=found,
             coverage=covered,
             threshold=threshold,
-            is_calibrated=self.calibration is not None and GATED in self.calibration.fits.get(self.label, {}),
+            is_calibrated=self.calibration is not None and self.calibration.chose(self.label, GATED),
             burden_group=None if banner else self._burden_group(measurement.total.volume_mm3, covered),
             bounds=bounds,
             flags=(

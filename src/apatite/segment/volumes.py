@@ -217,7 +217,7 @@ def _row(model: _Model, case: Case, value: int, threshold: float, volume: float)
         "burden_group": "" if cuts is None or not is_calcium else cuts.assign(volume),
         "threshold": round(threshold, 4),
         "reading": model.reading,
-        "calibrated": model.calibration is not None and model.reading in model.calibration.fits.get(value, {}),
+        "calibrated": model.calibration is not None and model.calibration.chose(value, model.reading),
         "model_digest": model.digest[:16],
     }
 

@@ -6,7 +6,7 @@ Differs: BCa is the default; `method="percentile"` gives the paper's.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from jaxtyping import Num
@@ -41,6 +41,8 @@ class IntervalConfig:
             )
 
 
+MIN_PATIENTS: Final = 5
+"""Of fewer, an interval is far too narrow for a verdict."""
 STANDARD = IntervalConfig()
 """What is used where nothing else is asked for."""
 

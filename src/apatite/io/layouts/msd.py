@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from apatite.core.errors import DataError
 from apatite.io.layouts.entries import Entry, label_names_of, manifest_of, nifti_files, read_json
-from apatite.io.layouts.published import PublishedSplit, named
+from apatite.io.layouts.published import PUBLISHED, PublishedSplit, named
 from apatite.io.manifest import Manifest
 from apatite.io.nifti import stem
 
@@ -35,7 +35,7 @@ class Task:
 
 
 LUNG: Final = Task(folder="Task06_Lung", channels=("CT",), label_values=(1,))
-BRATS: Final = Task(folder="Task01_BrainTumour", channels=("FLAIR", "T1w", "t1gd", "T2w"), label_values=(1, 2, 3))
+BRATS: Final = Task(folder="Task01_BrainTumour", channels=PUBLISHED["msd_brats"].channels, label_values=(1, 2, 3))
 
 
 def from_msd(task: Task, split: PublishedSplit, path: Path, patient_pattern: str = "") -> Manifest:

@@ -186,8 +186,7 @@ class UNETRPP(nn.Module):
         self.windows = Windows(config.windows_hu)
         self.encoder = UNETRPPEncoder(config)
         self.decoder = UNETRPPDecoder(config)
-        widths = (config.base_width, *config.widths)[: NUM_DEEP if deep else 1]
-        self.heads = nn.ModuleList(nn.Conv3d(width, outputs, 1) for width in widths)
+        self.heads = heads_of(config, outputs, deep=deep)
 
     def stages(self, image: Image) -> tuple[Maps, ...]:
         """The encoder's map of each stage, the finest first.
@@ -219,6 +218,12 @@ class UNETRPP(nn.Module):
         """The first head's outputs, one per voxel."""
         image = self.windows(image_hu)
         return self.heads[0](self.decode(image, self.stages(image))[0])
+
+
+def heads_of(config: UNETRPPConfig, outputs: int, *, deep: bool) -> nn.ModuleList:
+    """A 1×1×1 convolution for the finest map of the decoder, and if `deep` for the two next coarser ones as well."""
+    widths = (config.base_width, *config.widths)[: NUM_DEEP if deep else 1]
+    return nn.ModuleList(nn.Conv3d(width, outputs, 1) for width in widths)
 
 
 def _blocks(config: UNETRPPConfig, stage: int, projection: int) -> nn.Sequential:

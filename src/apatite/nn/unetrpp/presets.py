@@ -10,16 +10,16 @@ from typing import Final
 
 from apatite.core.registry import choose
 from apatite.core.types import Edges
-from apatite.nn.intensity import Window
+from apatite.nn.intensity import ABDOMEN_HU, Window
 from apatite.nn.unetrpp.network import UNETRPPConfig, Widths
 
-ABDOMEN_HU: tuple[Window, ...] = ((-175.0, 250.0),)
+ONE_WINDOW: Final[tuple[Window, ...]] = (ABDOMEN_HU,)
 
 PRESETS: Final[dict[str, UNETRPPConfig]] = {
-    "synapse": UNETRPPConfig(crop=(64, 128, 128), windows_hu=ABDOMEN_HU),
+    "synapse": UNETRPPConfig(crop=(64, 128, 128), windows_hu=ONE_WINDOW),
     "acdc": UNETRPPConfig(
         crop=(16, 160, 160),
-        windows_hu=ABDOMEN_HU,
+        windows_hu=ONE_WINDOW,
         stem=(1, 4, 4),
         shares_projection=False,
         num_residual=2,
@@ -27,7 +27,7 @@ PRESETS: Final[dict[str, UNETRPPConfig]] = {
     ),
     "lung": UNETRPPConfig(
         crop=(32, 192, 192),
-        windows_hu=ABDOMEN_HU,
+        windows_hu=ONE_WINDOW,
         stem=(1, 4, 4),
         shares_projection=False,
         num_residual=2,
@@ -35,7 +35,7 @@ PRESETS: Final[dict[str, UNETRPPConfig]] = {
     ),
     "brats": UNETRPPConfig(
         crop=(128, 128, 128),
-        windows_hu=ABDOMEN_HU,
+        windows_hu=ONE_WINDOW,
         stem=(4, 4, 4),
         projection_bias=False,
         fusion="sum",
@@ -43,7 +43,7 @@ PRESETS: Final[dict[str, UNETRPPConfig]] = {
     ),
     "small": UNETRPPConfig(
         crop=(64, 64, 64),
-        windows_hu=ABDOMEN_HU,
+        windows_hu=ONE_WINDOW,
         stem=(4, 4, 4),
         widths=(16, 32, 64, 128),
         num_blocks=2,
@@ -53,7 +53,7 @@ PRESETS: Final[dict[str, UNETRPPConfig]] = {
     ),
     "tiny": UNETRPPConfig(
         crop=(8, 16, 24),
-        windows_hu=ABDOMEN_HU,
+        windows_hu=ONE_WINDOW,
         stem=(1, 1, 1),
         widths=(4, 8, 16, 32),
         num_blocks=1,

@@ -9,7 +9,7 @@ Source: ICH E9 and CONSORT's extension for non-inferiority: judged by the two-si
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -17,13 +17,11 @@ from jaxtyping import Float
 from apatite.core.volume import Estimate
 from apatite.metrics.paired import SignedRank, cohen_dz, one_sided, per_patient, signed_rank
 from apatite.study.differences import PairedValues, paired_values
-from apatite.study.intervals import IntervalConfig, difference
+from apatite.study.intervals import MIN_PATIENTS, IntervalConfig, difference
 from apatite.study.outcomes import CaseOutcome
 from apatite.study.quantities import QUANTITIES, Quantity
 
 Verdict = Literal["equivalent", "non-inferior", "inferior", "undecided"]
-MIN_PATIENTS: Final = 5
-"""Of fewer, the interval is far too narrow for a verdict."""
 Runs = Sequence[Sequence[CaseOutcome]]
 """The cases of each training of one model, all of one label and one HU gate."""
 

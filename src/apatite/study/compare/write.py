@@ -17,7 +17,7 @@ from typing import Any
 
 from apatite.core.commit import commit_json, commit_text
 from apatite.core.config import dump
-from apatite.io.manifest import plain_cell
+from apatite.io.manifest import guarded
 from apatite.report.html import render_report
 from apatite.report.latex import HEAD, latex_table
 from apatite.report.numbers import Cell, estimate_json, json_number
@@ -213,7 +213,5 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
         table = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         table.writeheader()
         # No spreadsheet runs a text: names of models are the user's.
-        table.writerows(
-            {key: plain_cell(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows
-        )
+        table.writerows({key: guarded(value) for key, value in row.items()} for row in rows)
     return stream.getvalue()

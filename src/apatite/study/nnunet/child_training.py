@@ -2,8 +2,8 @@
 
 Source: nnunetv2 2.8.1, `nnUNetTrainer`; what is not named here is its own: loss, optimiser, augmentation, sampling.
 Differs: the length (`child_pace`); no mirroring unless asked for; no checkpoint of the best pseudo-Dice, which nnU-Net
-does not predict with either; a checkpoint every ten minutes instead of every 50 epochs; the picture of the progress is
-drawn once. What is measured at the start is training, and counts as such.
+does not predict with either; a checkpoint every ten minutes, or tenth of a shorter time, instead of every 50 epochs;
+the picture of the progress is drawn once. What is measured at the start is training, and counts as such.
 """
 
 import math
@@ -17,6 +17,7 @@ MEASURED_SHARE = 0.03
 """Part of the time in which the speed is measured."""
 MEASURED_MOST = 10
 SAVE_EVERY_S, SAVED_SHARE = 600.0, 0.1
+"""Between checkpoints: seconds, or that part of the whole time where it is less."""
 
 Say = Callable[..., None]
 MakePace = Callable[[float, float], Any]

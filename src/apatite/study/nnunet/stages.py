@@ -9,7 +9,6 @@ stages/                     the marks, with seconds and memory
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from apatite.core.commit import append_line, commit_json, commit_text
+from apatite.core.cores import num_cores
 from apatite.core.errors import TrainingError
 from apatite.core.stop import StopRequest
 from apatite.core.watch import Watch
@@ -70,11 +70,6 @@ class Workplace:
             "processes": num_cores(),
         }
         return Child(self.python, verb, everywhere | settings, log, self.stop)
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def export(place: Workplace, prepared: Prepared) -> Facts:

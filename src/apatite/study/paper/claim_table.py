@@ -1,4 +1,4 @@
-"""The paper's claims, each as the differences that would have to be there.
+"""The first paper's claims, each as the differences that would have to be there.
 
 Source: Jin et al. 2025 (arXiv 2507.01744): abstract, Tables 2 and 3, and the results section.
 Differs: the paper shows one training per model and no interval of a difference; here a claim needs both. The stricter

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from apatite.report.figures.curves import CurvePanel, learning_figure
 from apatite.report.html import Picture, Section, Table
 from apatite.report.numbers import Cell
+from apatite.study.nnunet.lengths import LEARNT_DICE
 from apatite.study.paper.results import Results
 from apatite.study.paper.titles import panel_words, place, run_words
 from apatite.study.sweep.record import FLAT_DICE, FLAT_SHARE, Record
@@ -27,8 +28,8 @@ def curves_section(results: Results) -> Section:
         title="Development curves",
         text=(
             f"A curve is flat when it moves by less than {FLAT_DICE:g} of Dice over the last {100 * FLAT_SHARE:g} % of "
-            "the steps; fewer than three looks there show nothing. Development is looked at, nothing is chosen by it "
-            "but thresholds.",
+            f"the steps, at {LEARNT_DICE:g} or more; fewer than three looks there show nothing. Development is looked "
+            "at, nothing is chosen by it but thresholds.",
         ),
         tables=(
             Table(

@@ -46,10 +46,6 @@ def _is_of_calcium(record: Record) -> bool:
     return not record.label_names or CALCIUM in record.label_names.values()
 
 
-def _is_of_topology(record: Record) -> bool:
-    return record.kind == "vit" and is_of_topology(str(record.axes.get("network")), str(record.axes.get("init")))
-
-
 JIN2025: Final = Paper(
     name="Jin et al. 2025",
     tag=TAG,
@@ -64,7 +60,7 @@ GU2024: Final = Paper(
     tag="paper (arXiv 2406.10519, figures not known)",
     claims=TOPO_CLAIMS,
     undecided_real="not run",
-    is_about=_is_of_topology,
+    is_about=is_of_topology,
     seen=lambda results: results.over_labels,
     cases="cases, labels averaged",
 )

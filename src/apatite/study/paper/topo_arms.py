@@ -1,11 +1,12 @@
 """The arms of the second paper's comparisons: a network, and what it began from.
 
-Whatever several labels there are, figures are means over them (`Results.over_labels`).
+Where there are several labels, figures are means over them (`Results.over_labels`).
 """
 
 from typing import Final
 
-from apatite.study.paper.results import Arm, Reading, Results
+from apatite.study.paper.results import Arm, Results
+from apatite.study.sweep.record import Record
 from apatite.study.sweep.rows import (
     AS_LONG_AS,
     EQUAL_TIME,
@@ -50,10 +51,10 @@ MAIN: Final[tuple[tuple[str, str], ...]] = (
 """What is always shown, run or not."""
 
 
-def topo_arm(results: Results, network: str, init: str, reading: Reading = "raw", **axes: str | int | None) -> Arm:
+def topo_arm(results: Results, network: str, init: str, **axes: str | int | None) -> Arm:
     """A network from a beginning, at the study's reference but for some axes."""
     title = f"{NETWORKS[network]}, {start_words(init)}"
-    return results.arm(title, reading, network=network, init=init, **axes)
+    return results.arm(title, network=network, init=init, **axes)
 
 
 def start_words(init: str) -> str:
@@ -71,12 +72,12 @@ def others_run(results: Results) -> list[tuple[str, str]]:
     found = {
         (str(record.axes.get("network")), str(record.axes.get("init")))
         for record in results.records
-        if record.kind == "vit"
+        if is_of_topology(record)
     }
-    known = ((network, init) for network, init in sorted(found - set(MAIN)) if network in NETWORKS)
-    return [(network, init) for network, init in known if is_of_topology(network, init)]
+    return [(network, init) for network, init in sorted(found - set(MAIN)) if network in NETWORKS]
 
 
-def is_of_topology(network: str, init: str) -> bool:
-    """Whether a row with these two is one of this paper's comparisons and of no other's."""
-    return network not in (VIT, "None") or method_of(init)[0] in METHODS
+def is_of_topology(record: Record) -> bool:
+    """Whether a row is one of this paper's comparisons and of no other's."""
+    network, method = record.axes.get("network"), method_of(str(record.axes.get("init")))[0]
+    return record.kind == "vit" and (network not in (VIT, None) or method in METHODS)

@@ -39,7 +39,7 @@ def _counts(results: Results) -> list[str | int]:
 
 
 def _arms(results: Results, **axes: str | int | None) -> list[Arm]:
-    return [topo_arm(results, *key, "raw", **axes) for key in (*MAIN, *others_run(results))]
+    return [topo_arm(results, *key, **axes) for key in (*MAIN, *others_run(results))]
 
 
 def _arms_table(results: Results) -> Table:
@@ -65,16 +65,11 @@ def _pairs(results: Results) -> dict[str, tuple[Arm, Arm]]:
     """What the claims are about, at every number of labels."""
     pairs = {}
     for count in _counts(results):
-        at_count = _held_at(results, count)
         for claim in TOPO_CLAIMS:
             for part in claim.parts(results):
-                first, second = (replace(arm, axes={**arm.axes, **at_count}) for _, arm in part.terms)
+                first, second = (replace(arm, axes={**arm.axes, "labels": count}) for _, arm in part.terms)
                 pairs[f"{count} labels: {part.title}"] = (first, second)
     return pairs
-
-
-def _held_at(results: Results, count: str | int) -> dict[str, str | int]:
-    return {"labels": count} if "labels" in results.reference else {}
 
 
 def _labels_table(results: Results) -> Table:

@@ -16,6 +16,7 @@ from typing import Final, Literal
 import numpy as np
 
 from apatite.core.volume import Estimate
+from apatite.study.intervals import MIN_PATIENTS
 from apatite.study.paper.contrasts import Contrast, Membership, Term, contrast, shared_runs
 from apatite.study.paper.results import Results
 
@@ -23,8 +24,6 @@ Word = Literal["holds", "does not hold", "not decidable"]
 Rule = Literal["more", "alike"]
 
 MIN_SEEDS: Final = 3
-MIN_PATIENTS: Final = 5
-"""On either side of a subset too; of fewer, resamples say next to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from apatite.core.commit import commit_json, commit_text
 from apatite.core.config import dump
 from apatite.core.errors import ConfigError
 from apatite.core.volume import Estimate
-from apatite.io.manifest import plain_cell
+from apatite.io.manifest import guarded
 from apatite.io.model_package import copy_validated
 from apatite.io.run_folder import environment
 from apatite.report.html import render_report
@@ -50,13 +50,8 @@ def rows_csv(found: Robustness) -> str:
     table.writerow([*COLUMNS, "dice"])
     for row in found.rows:
         dice = json_number(row.dice)
-        table.writerow([*(_cell(getattr(row, name)) for name in COLUMNS), "" if dice is None else f"{dice:.6f}"])
+        table.writerow([*(guarded(getattr(row, name)) for name in COLUMNS), "" if dice is None else f"{dice:.6f}"])
     return stream.getvalue()
-
-
-def _cell(value: object) -> object:
-    """No spreadsheet runs a text."""
-    return plain_cell(value) if isinstance(value, str) else value
 
 
 def summary_json(found: Robustness) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from typing import Final
 
 from apatite.core.errors import ConfigError
 from apatite.pretrain.methods import METHODS
-from apatite.study.sweep.rows import HYBRID, HYBRID_DECODER, UNETRPP, VIT, SweepRow, method_of
+from apatite.segment.networks import NETWORKS
+from apatite.study.sweep.rows import UNETRPP, VIT, SweepRow, method_of
 
 PARTS: Final[dict[str, frozenset[str]]] = {
-    VIT: frozenset({VIT}),
-    UNETRPP: frozenset({UNETRPP}),
-    HYBRID: frozenset({VIT, UNETRPP}),
-    HYBRID_DECODER: frozenset({VIT, UNETRPP}),
+    name: frozenset(
+        part for part, is_there in ((VIT, network.has_encoder), (UNETRPP, network.unetrpp is not None)) if is_there
+    )
+    for name, network in NETWORKS.items()
 }
 """Network → the branches (`pretrain.branches.BRANCHES`) that its pre-training must have had."""
 

@@ -23,6 +23,7 @@ from apatite.study.outcomes import CaseOutcome
 from apatite.study.run import labelled_cases
 from apatite.study.summary import summarise
 from apatite.study.sweep.grid import Grid
+from apatite.study.sweep.label_means import label_means
 from apatite.study.sweep.record import CALIBRATED, RAW, SPLITS
 
 MAIN = (
@@ -110,6 +111,15 @@ def main_estimates(
             for title, rows in titles.items()
         }
         for split, titles in outcomes.items()
+    }
+
+
+def estimates_of(outcomes: Mapping[str, Titled], label_names: Mapping[int, str], resamples: int) -> dict[str, Any]:
+    """What a record says of its outcomes: `summary`, `label_means` and `label_names`."""
+    return {
+        "summary": main_estimates(outcomes, label_names, resamples),
+        "label_means": label_means(outcomes, label_names, resamples),
+        "label_names": {str(value): name for value, name in label_names.items()},
     }
 
 

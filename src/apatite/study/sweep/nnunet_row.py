@@ -20,8 +20,7 @@ from apatite.study.run import log_look
 from apatite.study.sweep.data import SweepData
 from apatite.study.sweep.facts import Curve, counted, counted_outcomes, domains_of
 from apatite.study.sweep.folder import SweepFolder
-from apatite.study.sweep.judging import calibration_values, judge_row, main_estimates
-from apatite.study.sweep.label_means import label_means
+from apatite.study.sweep.judging import calibration_values, estimates_of, judge_row
 from apatite.study.sweep.plan import settle_plan
 from apatite.study.sweep.record import SPLITS, Record, is_flat
 from apatite.study.sweep.rows import SweepRow
@@ -68,9 +67,7 @@ def run_nnunet_row(
         splits={"finetune": _learned(prepared, config)} | counted_outcomes(judged.outcomes),
         spacing_mm=(width_mm, height_mm, depth_mm),
         crop=(depth, height, width),
-        summary=main_estimates(judged.outcomes, prepared.manifest.label_names, job.grid.resamples),
-        label_means=label_means(judged.outcomes, prepared.manifest.label_names, job.grid.resamples),
-        label_names={str(value): name for value, name in prepared.manifest.label_names.items()},
+        **estimates_of(judged.outcomes, prepared.manifest.label_names, job.grid.resamples),
         config=dump(config) | {"plan": plan},
         digests={"model": model, "settings": digest} | digests,
         machine=_machine(trained, out),

@@ -200,7 +200,7 @@ def _begin(
     """Refuse what no row could be trained with and what does not fit the folder, then make it ready."""
     done = records_of(list(wanted), folder)
     for name, row in wanted.items():
-        if name in done and (lost := [need for need in row.needs if need not in records_of(row.needs, folder)]):
+        if name in done and (lost := [need for need in row.needs if need not in done]):
             raise ConfigError(
                 f"the record of {lost[0]}, which it rests on, is gone",
                 where=name,

@@ -15,7 +15,8 @@ from apatite.io.model_package import read_summary
 from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
 from apatite.pretrain.config import PretrainConfig
-from apatite.pretrain.stage import learned_rows, pretrain
+from apatite.pretrain.learned import learned_rows
+from apatite.pretrain.stage import pretrain
 from apatite.segment.config import FinetuneConfig
 from apatite.segment.finetune import finetune
 from apatite.segment.labelled import labelled_rows
@@ -27,8 +28,7 @@ from apatite.study.sweep.expand import rows_of
 from apatite.study.sweep.facts import counted, counted_outcomes, curve_of, domains_of, health_of, patch_mm, versions
 from apatite.study.sweep.folder import SweepFolder
 from apatite.study.sweep.grid import Grid
-from apatite.study.sweep.judging import calibration_values, judge_row, main_estimates
-from apatite.study.sweep.label_means import label_means
+from apatite.study.sweep.judging import calibration_values, estimates_of, judge_row
 from apatite.study.sweep.plan import settle_plan
 from apatite.study.sweep.record import SPLITS, Record, is_flat, read_record, write_record
 from apatite.study.sweep.rows import SweepRow
@@ -145,9 +145,7 @@ def _fine_tuned(
         calibration=calibration_values(judged.calibration),
         domains=domains_of(data.truth, *SPLITS),
         splits={"finetune": learned} | counted_outcomes(judged.outcomes),
-        summary=main_estimates(judged.outcomes, prepared.manifest.label_names, job.grid.resamples),
-        label_means=label_means(judged.outcomes, prepared.manifest.label_names, job.grid.resamples),
-        label_names={str(value): name for value, name in prepared.manifest.label_names.items()},
+        **estimates_of(judged.outcomes, prepared.manifest.label_names, job.grid.resamples),
         digests=record.digests | digests | encoder | {"settings": digest},
     )
     return record, judged.outcomes
