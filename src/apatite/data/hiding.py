@@ -1,4 +1,17 @@
-"""Which patches are hidden: a function of the seed, the step, the sample and the view, and of nothing else."""
+"""Which cells are hidden: a function of the seed, the step, the sample and the view, and of nothing else.
+
+A cell is the unit that is hidden: a patch of a ViT, 8 patches along each axis of a Swin. Two laws:
+
+`uniform` hides single cells, an exact number of them, chosen uniformly.
+Source: MAE (He et al. 2022, arXiv 2111.06377), 0.9 here; SMIT's released code, 0.7 of 6x6x6 cells, that is 152 of
+216, drawn anew for each view and sample; SimMIM (Xie et al. 2022, arXiv 2111.09886), 0.6.
+Differs: SimMIM hides squares of 1/6 of the image's edge in two dimensions, here they are cubes.
+
+`blocks` hides cuboids of cells: `data.hidden_blocks`. With `ratio=0.5, lowest=0.1, share=0.5` it is the law of iBOT
+(Zhou et al. 2022, arXiv 2111.07832), which DINOv2 and 3DINO keep with other ranges.
+Differs: DINOv2 hides cells in exactly half of a batch; here each view is drawn by itself, so that processes that share
+a batch agree.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -87,10 +100,14 @@ class HidingLaw:
             raise ConfigError(f"a share of {self.share} of the views", where="hiding.share", fix="above 0, at most 1")
         if self.ratio is None:
             if self.lowest is not None or self.share != 1:
-                raise ConfigError("nothing is hidden, but a range or a share is given", where="hiding.ratio")
+                raise ConfigError(
+                    "nothing is hidden, but a range or a share is given", where="hiding.ratio", fix="give a ratio"
+                )
             return
         if not 0 < self.ratio < 1:
-            raise ConfigError(f"the hidden ratio must lie between 0 and 1, got {self.ratio}", where="hiding.ratio")
+            raise ConfigError(
+                f"the hidden ratio must lie between 0 and 1, got {self.ratio}", where="hiding.ratio", fix=RATIOS
+            )
         if self.lowest is not None and not 0 < self.lowest < self.ratio:
             raise ConfigError(
                 f"ratios from {self.lowest} to {self.ratio}", where="hiding.lowest", fix="above 0, below the ratio"
@@ -102,7 +119,7 @@ class HidingLaw:
         return self.ratio is None or (self.lowest is None and self.share == 1)
 
     def refuse(self, cells: Edges) -> None:
-        """Refuse a grid of cells of which this law would leave nothing visible.
+        """Refuse a grid of cells of which this law would leave nothing visible, or nothing hidden.
 
         Raises:
             ConfigError: that is so.
@@ -130,13 +147,15 @@ class HidingLaw:
         num_cells = prod(cells)
         if self.ratio is None:
             return np.zeros(num_cells, bool)
-        order = source.permutation(num_cells)  # first, whatever the law: one uniform ratio then draws nothing else
-        ratio = self.ratio if self.lowest is None else source.uniform(self.lowest, self.ratio)
-        count = num_cells - num_visible(num_cells, ratio)
-        if self.share < 1 and source.random() >= self.share:
-            count = 0
+        # All is drawn in one order, whatever the law: the cells of one law do not depend on the settings of another.
+        order = source.permutation(num_cells)
+        place, chance = source.random(size=2)
+        ratio = self.ratio if self.lowest is None else self.lowest + (self.ratio - self.lowest) * place
+        count = num_cells - num_visible(num_cells, ratio) if chance < self.share else 0
         return LAWS[self.kind](source, order, cells, count)
 
+
+RATIOS: Final = "use for example 0.9 (MAE), 0.7 (SMIT) or 0.6 (SimMIM)"
 
 Law = Callable[[np.random.Generator, Int64[np.ndarray, "cells"], Edges, int], Bool[np.ndarray, "cells"]]
 
@@ -163,7 +182,7 @@ def num_visible(num_tokens: int, hidden_ratio: float) -> int:
         ConfigError: the ratio is not strictly between 0 and 1, or nothing would be hidden or visible.
     """
     if not 0 < hidden_ratio < 1:
-        raise ConfigError(f"the hidden ratio must lie between 0 and 1, got {hidden_ratio}", fix="0.9 is the paper's")
+        raise ConfigError(f"the hidden ratio must lie between 0 and 1, got {hidden_ratio}", fix=RATIOS)
     visible = int(num_tokens * (1 - hidden_ratio) + 1e-9)
     if not 1 <= visible < num_tokens:
         raise ConfigError(
