@@ -41,7 +41,8 @@ class Scale:
         """The volumes so far below and above one; never less than 0."""
         nothing, at = self.of_volume(np.array([0.0, volume_mm3]))
         low, high = self.to_volume(np.array([max(at - below, nothing), at + above]))
-        return float(low), float(high)
+        # There and back again may be a rounding error past the volume itself.
+        return min(float(low), volume_mm3), max(float(high), volume_mm3)
 
 
 SCALES: Final[dict[str, Scale]] = {
