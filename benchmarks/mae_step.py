@@ -49,7 +49,7 @@ def our_task(patch: int, precision: Precision) -> PretrainTask:
     torch.manual_seed(0)
     size = model_size("vitiac-s")
     encoder = size.encoder(crop=CROP, patch=(patch,) * 3, windows_hu=(WINDOW_HU,))
-    return PretrainTask(METHODS["mae"], Shapes(vit=encoder, decoder=size.decoder), precision.kernel, 0, steps=1)
+    return PretrainTask(METHODS["mae"], Shapes(encoder=encoder, decoder=size.decoder), precision.kernel, 0, steps=1)
 
 
 def our_step(patch: int, batch: int, precision: Precision) -> Step:
@@ -83,7 +83,7 @@ def monai_network(patch: int) -> torch.nn.Module:
             mlp_dim=960,
             num_layers=12,
             num_heads=12,
-            masking_ratio=METHODS["mae"].hidden_ratio,
+            masking_ratio=METHODS["mae"].hiding.ratio,
             decoder_hidden_size=120,
             decoder_mlp_dim=480,
             decoder_num_layers=8,
@@ -119,7 +119,7 @@ def check_equal_work(patch: int) -> None:
     network = monai_network(patch)
     with torch.inference_mode():
         chosen = network._masking(torch.zeros(1, tokens, 240))[2]
-    assert int(chosen.sum()) == tokens - num_visible(tokens, METHODS["mae"].hidden_ratio)
+    assert int(chosen.sum()) == tokens - num_visible(tokens, METHODS["mae"].hiding.ratio)
     learned = [
         sum(w.numel() for w in side.parameters() if w.requires_grad) for side in (network, our_task(patch, Precision()))
     ]
@@ -130,7 +130,7 @@ def floor_s(patch: int, limits: Limits) -> tuple[float, float]:
     """Seconds per sample, and per step for the optimiser."""
     shape = vitiac("S", patch**3)
     tokens = (CROP[0] * CROP[1] * CROP[2]) // patch**3
-    count = counts(shape, tokens, visible=num_visible(tokens, METHODS["mae"].hidden_ratio))
+    count = counts(shape, tokens, visible=num_visible(tokens, METHODS["mae"].hiding.ratio))
     return floor_cpu(count, limits.gemm_fp32, limits.stream, limits.exps), bytes_updated(shape) / limits.stream
 
 

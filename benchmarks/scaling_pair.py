@@ -47,7 +47,8 @@ class Case:
         torch.manual_seed(0)
         size = model_size(self.model)
         encoder = size.encoder(crop=self.crop, patch=PATCH, windows_hu=(WINDOW_HU,))
-        return PretrainTask(METHODS["mae"], Shapes(vit=encoder, decoder=size.decoder), AttentionKernel(), 0, steps=1)
+        shapes = Shapes(encoder=encoder, decoder=size.decoder)
+        return PretrainTask(METHODS["mae"], shapes, AttentionKernel(), 0, steps=1)
 
     def images(self, batch: int) -> Batch:
         """Anything: the time of a step does not depend on what is in the image."""

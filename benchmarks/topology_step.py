@@ -27,7 +27,7 @@ from apatite.nn.unetrpp.presets import UNETRPPShape
 from apatite.pretrain.branches import Shapes
 from apatite.pretrain.methods import METHODS, Method, Weight
 from apatite.pretrain.task import PretrainTask
-from apatite.pretrain.terms import TermSettings
+from apatite.pretrain.term import TermSettings
 from harness import Benchmark, compare, median, ratio_of
 
 WINDOW_HU = (-160.0, 240.0)
@@ -83,7 +83,7 @@ def steps_of(method: Method, size: str, backend: str, pool: int, every: int) -> 
     shape, windows = model_size(model), (WINDOW_HU,)
     unetrpp = UNETRPPShape(preset="small").config(crop, windows) if "unetrpp" in method.branches else None
     shapes = Shapes(
-        vit=shape.encoder(crop=crop, patch=patch, windows_hu=windows), decoder=shape.decoder, unetrpp=unetrpp
+        encoder=shape.encoder(crop=crop, patch=patch, windows_hu=windows), decoder=shape.decoder, unetrpp=unetrpp
     )
     topology = TopologyLossConfig(pool=pool)
     topology = replace(topology, diagram=replace(topology.diagram, backend=backend))  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ def test_parameters_are_the_published_ones(size, millions):
 def test_parameters_are_those_of_our_network():
     size = model_size("vitiac-s")
     encoder = size.encoder(crop=(16, 24, 32), patch=(8, 8, 8), windows_hu=((0.0, 1.0),))
-    task = PretrainTask(METHODS["mae"], Shapes(vit=encoder, decoder=size.decoder), AttentionKernel(), 0, steps=1)
+    task = PretrainTask(METHODS["mae"], Shapes(encoder=encoder, decoder=size.decoder), AttentionKernel(), 0, steps=1)
     assert parameters(vitiac("S", 512)) == sum(weight.numel() for weight in task.parameters())
 
 

@@ -42,7 +42,7 @@ def test_the_same_logits_from_the_same_weights(head_multiple):
 
 def test_the_masked_autoencoder_has_our_size_and_reaches_every_weight():
     task = PretrainTask(
-        METHODS["mae"], Shapes(vit=ENCODER, decoder=DECODER), AttentionKernel(head_multiple=16), seed=0, steps=1
+        METHODS["mae"], Shapes(encoder=ENCODER, decoder=DECODER), AttentionKernel(head_multiple=16), seed=0, steps=1
     )
     peer = TimmMae(ENCODER, DECODER)
     assert same_size(task, peer)

@@ -10,6 +10,7 @@ import torch
 
 from apatite.ct.region import RegionConfig
 from apatite.data.batches import Batch
+from apatite.data.hiding import HidingLaw
 from apatite.data.prepare import PrepareConfig, prepare
 from apatite.engine.optim import OptimConfig
 from apatite.engine.precision import Precision
@@ -101,8 +102,8 @@ def encoder() -> ViTConfig:
 @pytest.fixture
 def task(encoder) -> PretrainTask:
     torch.manual_seed(0)
-    method = replace(METHODS["mae"], hidden_ratio=0.6)
-    shapes = Shapes(vit=encoder, decoder=TokenDecoderConfig(dim=12, depth=1, heads=2))
+    method = replace(METHODS["mae"], hiding=HidingLaw(ratio=0.6))
+    shapes = Shapes(encoder=encoder, decoder=TokenDecoderConfig(dim=12, depth=1, heads=2))
     return PretrainTask(method, shapes, AttentionKernel(), seed=1, steps=10)
 
 

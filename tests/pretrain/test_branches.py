@@ -7,6 +7,7 @@ import torch
 
 from apatite.core.errors import ConfigError
 from apatite.data.batches import Batch
+from apatite.data.hiding import HidingLaw
 from apatite.data.places import CropPlaces
 from apatite.losses.topology import TopologyLossConfig
 from apatite.nn.attention import AttentionKernel
@@ -18,11 +19,11 @@ from apatite.pretrain.branches import Shapes
 from apatite.pretrain.methods import METHODS, Method, Weight
 from apatite.pretrain.packaged import packaged
 from apatite.pretrain.task import PretrainTask
-from apatite.pretrain.terms import TermSettings
+from apatite.pretrain.term import TermSettings
 
 ENCODER = ViTConfig(crop=(8, 16, 24), patch=(4, 4, 8), dim=12, depth=2, heads=2)
 SHAPES = Shapes(
-    vit=ENCODER,
+    encoder=ENCODER,
     decoder=TokenDecoderConfig(dim=12, depth=1, heads=2),
     unetrpp=UNETRPPShape(preset="tiny", dropout=0.0, attention_dropout=0.0).config(ENCODER.crop, ENCODER.windows_hu),
 )
@@ -167,7 +168,7 @@ def test_diagrams_are_computed_while_the_next_branch_computes(hybrid, batch, mon
 )
 def test_an_impossible_method_is_refused(method, what):
     with pytest.raises(ConfigError, match=what):
-        make(Method(hidden_ratio=0.5, paper="nobody 2026", **method))
+        make(Method(hiding=HidingLaw(ratio=0.5), paper="nobody 2026", **method))
 
 
 def test_a_unetrpp_without_a_shape_is_refused():

@@ -1,31 +1,35 @@
 """Baselines that need no learning, and the rank of features, against values known by hand."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from apatite.data.hiding import hide_randomly
+from apatite.core.types import Projected
+from apatite.data.hiding import Hidden, HidingLaw
 from apatite.losses.reconstruction import normalise_patches
 from apatite.nn.patches import patchify, place_tokens, take_tokens, unpatchify
 from apatite.nn.vit import ViTConfig
 from apatite.pretrain.health import (
     effective_rank,
+    feature_spread,
     interpolate_hidden,
     reconstruction_health,
     reconstruction_pictures,
+    teacher_numbers,
 )
-from apatite.pretrain.terms import ReconstructHidden, ReconstructVoxels, TermSettings
-from apatite.pretrain.view import Seen, View
+from apatite.pretrain.term import TermSettings
+from apatite.pretrain.terms import ReconstructHidden, ReconstructVoxels
+from apatite.pretrain.view import Seen, Target, Taught, View
 
 CONFIG = ViTConfig(crop=(8, 12, 20), patch=(2, 3, 5), dim=12, depth=1, heads=2, windows_hu=((0.0, 1.0),))
 
 
 def looked(image: torch.Tensor, config: ViTConfig = CONFIG, ratio: float = 0.8, seed: int = 0) -> View:
     """What is visible of an image in network units, without a network."""
-    visible, hidden = hide_randomly(seed, 0, range(len(image)), config.num_tokens, ratio)
-    patches = patchify(image, config.patch)
-    return View(patches=patches, visible=visible, hidden=hidden, tokens=config.tokens, patch=config.patch)
+    hiding = HidingLaw(ratio=ratio).hide(seed, 0, range(len(image)), config.tokens)
+    return View(patches=patchify(image, config.patch), hiding=hiding, tokens=config.tokens, patch=config.patch)
 
 
 def guessing_nothing(view: View) -> Seen:
@@ -65,8 +69,7 @@ def test_visible_voxels_stay_and_hidden_ones_come_close_on_a_smooth_image():
 @pytest.mark.parametrize("place", [0, 63, 37])
 def test_one_visible_patch_fills_everything(place):
     seen = looked(smooth_image(1))
-    rest = [token for token in range(64) if token != place]
-    seen = replace(seen, visible=torch.tensor([[place]]), hidden=torch.tensor([rest]))
+    seen = replace(seen, hiding=Hidden(is_hidden=torch.arange(64)[None] != place))
     filled = interpolate_hidden(seen)
     patch = take_tokens(seen.patches, seen.visible)
     assert torch.isfinite(filled).all()
@@ -80,8 +83,7 @@ def test_a_large_crop_with_one_visible_patch_ends():
     patches = patchify(image, config.patch)
     seen = View(
         patches=patches,
-        visible=torch.tensor([[0]]),
-        hidden=torch.arange(1, 64**3)[None],
+        hiding=Hidden(is_hidden=torch.arange(64**3)[None] > 0),
         tokens=config.tokens,
         patch=config.patch,
     )
@@ -146,6 +148,45 @@ def test_collapsed_features_have_rank_one(noise):
     torch.manual_seed(0)
     features = torch.randn(1, 32).repeat(200, 1)
     assert effective_rank(features + noise * torch.randn_like(features)) == pytest.approx(1)
+
+
+def test_spread_of_features_by_hand():
+    """Two pairs at a right angle: a mean of length 1/√2 leaves √(1 - 1/2), whatever the lengths."""
+    features = torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 2.0], [0.0, 5.0]])
+    assert feature_spread(features) == pytest.approx(0.5**0.5)
+    assert feature_spread(torch.tensor([[2.0, 2.0]] * 3)) == pytest.approx(0, abs=1e-7)
+    assert feature_spread(torch.tensor([[1.0, 2.0], [-2.0, -4.0]])) == pytest.approx(1)
+
+
+def one_hot(*chosen: int, prototypes: int = 8) -> Target:
+    """Rows that are each one of the prototypes, told apart so sharply that nothing is left for the others."""
+    eye = torch.eye(prototypes)
+    return Target(
+        projected=Projected(points=eye[list(chosen)], prototypes=eye), offset=torch.zeros(prototypes), temperature=0.01
+    )
+
+
+def test_numbers_of_a_teacher_are_those_of_the_cells_that_are_asked_about():
+    """Of six cells three are hidden: prototypes 1, 1 and 4; what it says of the others would be a third prototype."""
+    is_hidden = torch.tensor([[True, False, True], [False, True, False]])
+    row = teacher_numbers(Taught(cells=one_hot(1, 7, 1, 7, 4, 7), views=one_hot(3, 3)), is_hidden)
+    assert row["cells_teacher_entropy"] == pytest.approx(0, abs=1e-6)
+    assert row["cells_mean_entropy"] == pytest.approx(-(2 / 3) * math.log(2 / 3) - (1 / 3) * math.log(1 / 3))
+    assert row["cells_used_prototypes"] == pytest.approx(2 / 8)
+    assert row["cells_largest_share"] == pytest.approx(2 / 3)
+    assert row["views_mean_entropy"] == pytest.approx(0, abs=1e-6)
+    assert row["views_largest_share"] == pytest.approx(1)
+
+
+def test_a_teacher_that_is_asked_nothing_has_no_numbers():
+    assert teacher_numbers(Taught(), torch.zeros(2, 3, dtype=torch.bool)) == {}
+    nothing = torch.zeros(1, 2, dtype=torch.bool)
+    assert set(teacher_numbers(Taught(cells=one_hot(0, 1), views=one_hot(0)), nothing)) == {
+        "views_teacher_entropy",
+        "views_mean_entropy",
+        "views_used_prototypes",
+        "views_largest_share",
+    }
 
 
 def test_pictures_show_what_was_seen_and_only_the_pattern_is_the_networks(task, batch):

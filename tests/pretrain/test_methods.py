@@ -7,6 +7,7 @@ import torch
 
 from apatite.core.errors import ConfigError
 from apatite.data.batches import Batch
+from apatite.data.hiding import HidingLaw
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.decoders.tokens import TokenDecoderConfig
 from apatite.nn.vit import ViTConfig
@@ -16,7 +17,7 @@ from apatite.pretrain.task import PretrainTask
 
 
 def test_the_papers_ratio():
-    assert METHODS["mae"].hidden_ratio == 0.9
+    assert METHODS["mae"].hiding.ratio == 0.9
     assert dict(METHODS["mae"].weights()) == {"reconstruct_hidden": Weight()}
 
 
@@ -66,13 +67,13 @@ def test_everything_that_learns_is_in_the_module(task):
 
 
 def make_task(method: Method, encoder: ViTConfig) -> PretrainTask:
-    shapes = Shapes(vit=encoder, decoder=TokenDecoderConfig(dim=12, depth=1, heads=2))
+    shapes = Shapes(encoder=encoder, decoder=TokenDecoderConfig(dim=12, depth=1, heads=2))
     return PretrainTask(method, shapes, AttentionKernel(), 0, steps=10)
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.95, 1.0, -1.0])
 def test_an_impossible_ratio_is_refused_before_any_step(encoder, ratio):
-    method = replace(METHODS["mae"], hidden_ratio=ratio)
+    method = replace(METHODS["mae"], hiding=HidingLaw(ratio=ratio))
     with pytest.raises(ConfigError):
         make_task(method, encoder)
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from apatite.data.hiding import HidingLaw
 from apatite.io.store import Prepared
 from apatite.nn.attention import AttentionKernel
 from apatite.pretrain import panel as panel_module
 from apatite.pretrain.methods import METHODS
 from apatite.pretrain.panel import HealthPanel
-from apatite.pretrain.stage import shapes_of
+from apatite.pretrain.shapes import shapes_of
 from apatite.pretrain.task import PretrainTask
 
 
@@ -23,7 +24,7 @@ def prepared(prepared_folder) -> Prepared:
 @pytest.fixture
 def xs(config, prepared) -> PretrainTask:
     torch.manual_seed(0)
-    method = replace(METHODS["mae"], hidden_ratio=0.75)
+    method = replace(METHODS["mae"], hiding=HidingLaw(ratio=0.75))
     return PretrainTask(method, shapes_of(config, prepared), AttentionKernel(), 0, steps=7)
 
 

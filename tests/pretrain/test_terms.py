@@ -10,13 +10,8 @@ from apatite.losses.topology import TopologyLossConfig, topological_loss
 from apatite.nn.patches import patchify, place_tokens, take_tokens
 from apatite.nn.vit import ViTConfig
 from apatite.pretrain.health import reconstruction_pictures
-from apatite.pretrain.terms import (
-    TERMS,
-    ReconstructHidden,
-    ReconstructVoxels,
-    TermSettings,
-    composite_and_input,
-)
+from apatite.pretrain.term import TermSettings
+from apatite.pretrain.terms import TERMS, ReconstructHidden, ReconstructVoxels, composite_and_input
 from apatite.pretrain.view import Seen
 from apatite.topology.diagrams import DiagramConfig
 

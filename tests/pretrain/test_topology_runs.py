@@ -9,6 +9,7 @@ import torch
 
 from apatite.core.config import load, read_yaml
 from apatite.core.errors import ConfigError, TrainingError
+from apatite.data.hiding import HidingLaw
 from apatite.engine.optim import OptimConfig
 from apatite.engine.precision import Precision
 from apatite.losses.critical import CriticalVoxelLossConfig
@@ -26,7 +27,7 @@ from apatite.topology.diagrams import DiagramConfig
 BOTH = Method(
     branches={"vit": {**RECONSTRUCTION, "topology": Weight(begin=0.2)}, "unetrpp": RECONSTRUCTION},
     between={"reconstruction_consistency": Weight(value=0.1)},
-    hidden_ratio=0.5,
+    hiding=HidingLaw(ratio=0.5),
     paper="of these tests, 2026",
 )
 """Regions have no places to ask for, so the methods of the table that have a UNETR++ are not for them."""
@@ -106,7 +107,9 @@ def test_a_network_that_diverged_is_not_called_a_bad_case(short, head_study, tmp
 
     monkeypatch.setattr(ViTBranch, "look", diverging)
     monkeypatch.setattr(stage, "HealthPanel", lambda *_: None)
-    method = Method(branches={"vit": {**RECONSTRUCTION, **TOPOLOGY}}, hidden_ratio=0.5, paper="of these tests, 2026")
+    method = Method(
+        branches={"vit": {**RECONSTRUCTION, **TOPOLOGY}}, hiding=HidingLaw(ratio=0.5), paper="of these tests, 2026"
+    )
     monkeypatch.setitem(METHODS, "diverging", method)
     config = replace(short, method="diverging", epochs=4, weights={"reconstruct_voxels": 1e-30})
     with pytest.raises(TrainingError, match="step 3, cases"):

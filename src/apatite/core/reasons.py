@@ -90,6 +90,10 @@ REASONS: dict[str, tuple[Kind, str]] = {
     "NO_INTERVAL": ("flag", "has a volume without an interval: too few calibration cases are like it"),
     "OUT_OF_CAL_RANGE": ("flag", "has slices or a volume beyond what its model was calibrated on"),
     "OUT_OF_VALIDATED_RANGE": ("flag", "was made in a way in which its model was not shown to hold"),
+    # Weights of another program
+    "FOREIGN_CODE": ("refused", "holds code or objects of another program; nothing of it was run"),
+    "NOT_WEIGHTS": ("refused", "holds no weights in a form that is read here"),
+    "CRC": ("refused", "has another check sum than it states"),
     # A batch
     "WORKER_KILLED": ("refused", "killed the process that worked on it"),
     "DEADLINE": ("refused", "took longer than allowed"),

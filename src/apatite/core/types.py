@@ -4,6 +4,8 @@ Axes of images are always `depth height width`: depth runs along k (slices), hei
 the one file of `core` that knows torch; it is imported from `nn` upward only.
 """
 
+from dataclasses import dataclass
+
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -23,3 +25,16 @@ TokenChoice = Int[Tensor, "batch _"]
 IsHidden = Bool[Tensor, "batch tokens"]
 """True where the encoder must not look."""
 Scalar = Float[Tensor, ""]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Projected:
+    """What a projection head makes of rows of tokens. Logits, the cosines of both, are made where they are used.
+
+    Attributes:
+        points: Unit length, one per row.
+        prototypes: Unit length, one per prototype.
+    """
+
+    points: Float[Tensor, "rows dim"]
+    prototypes: Float[Tensor, "prototypes dim"]

@@ -8,9 +8,9 @@ Source: MAE (He et al. 2022, arXiv 2111.06377), 0.9 here; SMIT's released code, 
 Differs: SimMIM hides squares of 1/6 of the image's edge in two dimensions, here they are cubes.
 
 `blocks` hides cuboids of cells: `data.hidden_blocks`. With `ratio=0.5, lowest=0.1, share=0.5` it is the law of iBOT
-(Zhou et al. 2022, arXiv 2111.07832), which DINOv2 and 3DINO keep with other ranges.
-Differs: DINOv2 hides cells in exactly half of a batch; here each view is drawn by itself, so that processes that share
-a batch agree.
+(Zhou et al. 2022, arXiv 2111.07832), which DINOv2 keeps, and 3DINO with ratios of 0.2 to 0.75.
+Differs: DINOv2 hides cells in exactly half of the views of a batch and spreads their ratios evenly; here each view is
+drawn by itself, so that processes that share a batch agree.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,6 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from apatite.core.errors import ConfigError
-from apatite.core.registry import choose
 from apatite.core.rng import generator
 from apatite.core.types import Edges, TokenChoice
 from apatite.data.hidden_blocks import hide_blocks
@@ -95,7 +94,6 @@ class HidingLaw:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        choose(LAWS, self.kind, "hiding law")
         if not 0 < self.share <= 1:
             raise ConfigError(f"a share of {self.share} of the views", where="hiding.share", fix="above 0, at most 1")
         if self.ratio is None:

@@ -27,7 +27,8 @@ class ViewPlan:
         count: Global views.
         local_count: Smaller views that only the student sees.
         local_share: Edge of a local view over that of a global one, rounded to whole cells.
-        snaps: Global views lie whole cells apart, so that cells which two of them share show the same voxels.
+        snaps: Global views lie whole cells apart, so that cells which two of them share show the same voxels. There are
+            fewer places then: two views of 6 cells out of 8 along each axis are the same view once in 27 times.
         turns: Each global view is turned by 0, 90, 180 or 270 degrees in the axial plane.
         parent_ratio: Edge of the parent over that of a global view, rounded up to whole cells.
     """
@@ -50,6 +51,11 @@ class ViewPlan:
             )
         if self.snaps and self.turns:
             raise ConfigError("cells of turned views show no common voxels", where="views.snaps", fix="choose one")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the one view is the crop itself, as it is."""
+        return self.count == 1 and not self.local_count and not self.turns
 
     def parent_of(self, crop: Edges, cell: Edges) -> Edges:
         """Edges of the crop that the views are cut from: the view itself where there is only one."""
@@ -192,7 +198,7 @@ def turn(images: Image, turns: Int64[Tensor, "batch"]) -> Image:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Overlap:
+class CommonBox:
     """The box of voxels that the two views of each sample share.
 
     Attributes:
@@ -204,7 +210,7 @@ class Overlap:
     edges: Int64[Tensor, "batch 3"]
 
 
-def overlap(starts_u: Int64[Tensor, "batch 3"], starts_v: Int64[Tensor, "batch 3"], crop: Edges) -> Overlap:
+def overlap(starts_u: Int64[Tensor, "batch 3"], starts_v: Int64[Tensor, "batch 3"], crop: Edges) -> CommonBox:
     """Which voxels two views share.
 
     Args:
@@ -216,7 +222,7 @@ def overlap(starts_u: Int64[Tensor, "batch 3"], starts_v: Int64[Tensor, "batch 3
     is_shared = (edges > 0).all(dim=1, keepdim=True)
     first = torch.maximum(starts_u, starts_v)
     begins = torch.stack([first - starts_u, first - starts_v])
-    return Overlap(begins=begins * is_shared, edges=edges * is_shared)
+    return CommonBox(begins=begins * is_shared, edges=edges * is_shared)
 
 
 def twins(

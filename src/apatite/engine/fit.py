@@ -16,7 +16,7 @@ from apatite.core.rng import derived_seed
 from apatite.core.types import Scalar
 from apatite.data.batches import Batch
 from apatite.engine.distributed import ALONE, World
-from apatite.engine.optim import OptimConfig, set_learning_rate
+from apatite.engine.optim import OptimConfig, set_learning_rate, set_weight_decay
 from apatite.engine.precision import Precision
 from apatite.engine.schedule import warmup_cosine
 from apatite.nn.transformer import share_draws
@@ -35,6 +35,15 @@ class Task(Protocol):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Scalar]:
         """Weighted losses of a batch; their sum is minimised."""
+        ...
+
+
+@runtime_checkable
+class Following(Protocol):
+    """A task of which something moves after the optimiser's step, such as a teacher after its student."""
+
+    def after(self, step: int) -> None:
+        """Move; a function of what the step did and of its number alone."""
         ...
 
 
@@ -90,6 +99,7 @@ def fit(
         torch.manual_seed(derived_seed(plan.seed, "torch", step) % 2**63)
         lr = plan.optim.lr * warmup_cosine(step, plan.steps, warmup_steps)
         set_learning_rate(optimizer, lr)
+        set_weight_decay(optimizer, plan.optim.weight_decay_at(step, plan.steps))
         batch = batches(step)
         with plan.precision.autocast():
             losses = losses_of(batch.to(plan.precision.device), step)
@@ -105,6 +115,8 @@ def fit(
                 code="NONFINITE",
             )
         optimizer.step()
+        if isinstance(task, Following):
+            task.after(step)
         means = world.mean(torch.stack([total, *losses.values()]).detach()).tolist()
         yield {"step": step, "loss": means[0], "lr": lr, "gradient_norm": norm.item()} | dict(
             zip(losses, means[1:], strict=True)

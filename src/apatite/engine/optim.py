@@ -7,6 +7,7 @@ Source: He et al. 2022 (arXiv 2111.06377), appendix A.1; layer-wise decay after 
 and Bao et al. 2022 (arXiv 2106.08254).
 """
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -23,7 +24,9 @@ class OptimConfig:
     Attributes:
         lr: Base learning rate of the topmost layer.
         betas: Of AdamW.
-        weight_decay: Of AdamW.
+        weight_decay: Of AdamW, at the start.
+        weight_decay_end: At the end, reached as half a cosine; `None` keeps it.
+        decays_all: Whether biases, norms and single learned tokens are decayed as well.
         layer_decay: Factor on the learning rate per layer below the top; 1 switches it off.
         warmup_fraction: Share of the steps that warm up.
         clip_norm: Largest gradient norm; 0 switches clipping off.
@@ -32,6 +35,8 @@ class OptimConfig:
     lr: float = 1.5e-4
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05
+    weight_decay_end: float | None = None
+    decays_all: bool = False
     layer_decay: float = 1.0
     warmup_fraction: float = 0.05
     clip_norm: float = 1.0
@@ -42,11 +47,22 @@ class OptimConfig:
                 f"lr {self.lr}, layer_decay {self.layer_decay}, warmup_fraction {self.warmup_fraction}",
                 fix="lr must be positive, layer_decay in (0, 1], warmup_fraction in [0, 1)",
             )
-        if min(self.weight_decay, self.clip_norm) < 0 or not all(0 <= beta < 1 for beta in self.betas):
+        if self.weight_decay_end is not None and not self.weight_decay:
+            raise ConfigError("a weight decay of 0 cannot change", where="optim.weight_decay_end", fix="begin above 0")
+        if min(self.weight_decay, self.weight_decay_end or 0.0, self.clip_norm) < 0 or not all(
+            0 <= beta < 1 for beta in self.betas
+        ):
             raise ConfigError(
                 f"weight_decay {self.weight_decay}, clip_norm {self.clip_norm}, betas {self.betas}",
                 fix="weight_decay and clip_norm must not be negative, betas in [0, 1)",
             )
+
+    def weight_decay_at(self, step: int, steps: int) -> float:
+        """Of a step of so many; DINO's rises from 0.04 to 0.4 (Caron et al. 2021, arXiv 2104.14294)."""
+        if self.weight_decay_end is None:
+            return self.weight_decay
+        risen = (1 - math.cos(math.pi * step / steps)) / 2
+        return self.weight_decay + (self.weight_decay_end - self.weight_decay) * risen
 
 
 def build_optimizer(
@@ -72,7 +88,8 @@ def build_optimizer(
         # A depth that is too small would raise the rate of upper layers instead of lowering that of lower ones.
         assert below_top >= 0 or config.layer_decay == 1, f"{name} lies above {encoder_depth} blocks"
         scale = config.layer_decay**below_top
-        decay = 0.0 if parameter.ndim <= 1 or name in undecayed else config.weight_decay
+        is_decayed = config.decays_all or (parameter.ndim > 1 and name not in undecayed)
+        decay = config.weight_decay if is_decayed else 0.0
         group = groups.setdefault((scale, decay), {"params": [], "lr_scale": scale, "weight_decay": decay})
         group["params"].append(parameter)
     return torch.optim.AdamW(list(groups.values()), lr=config.lr, betas=config.betas, fused=True)
@@ -101,3 +118,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the base rate; each group keeps its own scale."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
+
+
+def set_weight_decay(optimizer: torch.optim.Optimizer, weight_decay: float) -> None:
+    """Set it in every group that decays at all."""
+    for group in optimizer.param_groups:
+        group["weight_decay"] = weight_decay if group["weight_decay"] else 0.0

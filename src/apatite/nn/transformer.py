@@ -1,17 +1,16 @@
 """A stack of pre-norm transformer blocks.
 
-Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), Eq. 2-3; stochastic depth after Huang et al. 2016
-(arXiv 1603.09382), with a rate that grows linearly with depth.
+Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), Eq. 2-3.
 """
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from apatite.core.share import WHOLE, Share
 from apatite.core.types import Tokens
 from apatite.nn.attention import Attention, AttentionKernel
+from apatite.nn.drop_path import DropPath, rising_rates
+from apatite.nn.drop_path import share_draws as share_draws
 from apatite.nn.linear import Linear
 
 MLP_RATIO = 4
@@ -27,22 +26,12 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(dim)
         wide = Linear(dim, MLP_RATIO * dim, by_onednn=kernel.by_onednn)
         self.mlp = nn.Sequential(wide, nn.GELU(), Linear(MLP_RATIO * dim, dim, by_onednn=kernel.by_onednn))
-        self.drop_path = drop_path
-        self.share = WHOLE
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """The shape does not change."""
-        tokens = tokens + self._maybe_drop(self.attention(self.attention_norm(tokens)))
-        return tokens + self._maybe_drop(self.mlp(self.mlp_norm(tokens)))
-
-    def _maybe_drop(self, branch: Tensor) -> Tensor:
-        """Drop the branch of whole samples while training; the rest is scaled so that the mean stays."""
-        if not self.training or self.drop_path == 0:
-            return branch
-        # Drawn for the samples of all processes, so that sharing a batch does not change what is dropped.
-        drawn = torch.rand(len(branch) * self.share.of, 1, 1, device=branch.device)
-        kept = drawn.chunk(self.share.of)[self.share.index] >= self.drop_path
-        return branch * kept / (1 - self.drop_path)
+        tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens)))
+        return tokens + self.drop_path(self.mlp(self.mlp_norm(tokens)))
 
 
 class Transformer(nn.Module):
@@ -58,8 +47,7 @@ class Transformer(nn.Module):
 
     def __init__(self, dim: int, depth: int, heads: int, kernel: AttentionKernel, drop_path: float = 0.0) -> None:
         super().__init__()
-        rates = torch.linspace(0, drop_path, depth).tolist()
-        self.blocks = nn.ModuleList(Block(dim, heads, kernel, rate) for rate in rates)
+        self.blocks = nn.ModuleList(Block(dim, heads, kernel, rate) for rate in rising_rates(drop_path, depth))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, tokens: Tokens) -> Tokens:
@@ -82,13 +70,6 @@ class Transformer(nn.Module):
             if number in taps:
                 states[number] = tokens
         return self.norm(tokens), tuple(states[tap] for tap in taps)
-
-
-def share_draws(module: nn.Module, share: Share) -> None:
-    """Let every block of a model know which part of a batch it sees: its draws are those of the whole batch."""
-    for block in module.modules():
-        if isinstance(block, Block):
-            block.share = share
 
 
 def initialise(module: nn.Module) -> None:

@@ -9,17 +9,22 @@ strided convolution) or by convolutions inside each patch, and only the visible 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from apatite.core.errors import ConfigError
-from apatite.core.types import Edges, Image, Rows, TokenChoice, Tokens
+from apatite.core.types import Edges, Image, IsHidden, Rows, TokenChoice, Tokens
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.intensity import Window, Windows
 from apatite.nn.patches import patchify, take_tokens, token_edges
 from apatite.nn.positions import sincos_positions
 from apatite.nn.stem import STEMS, StemName
+from apatite.nn.taps import Tap, Taps
 from apatite.nn.transformer import Transformer, initialise
 
+MIDDLE = 0.75
+"""Share of the blocks after which the tap `merged3` reads."""
 HEAD_CT_WINDOWS_HU: tuple[Window, ...] = ((-1024.0, 3071.0), (0.0, 300.0))
 
 
@@ -69,6 +74,39 @@ class ViTConfig:
         """Voxels in one patch."""
         return self.patch[0] * self.patch[1] * self.patch[2]
 
+    @property
+    def cell(self) -> Edges:
+        """Edges in voxels of what is hidden or seen as a whole: a patch."""
+        return self.patch
+
+    @property
+    def deep_cell(self) -> Edges:
+        """Edges in voxels of what one of the last tokens stands for."""
+        return self.patch
+
+    @property
+    def tap_dim(self) -> int:
+        """Width of the tokens at every tap."""
+        return self.dim
+
+    @property
+    def deep_dim(self) -> int:
+        """Width of the last tokens."""
+        return self.dim
+
+    @property
+    def embed_dim(self) -> int:
+        """Length of the vector that stands for what is hidden."""
+        return self.dim
+
+    def grid_of(self, edges: Edges) -> Edges:
+        """Tokens along depth, height, width of an image of other edges than the crop."""
+        return token_edges(edges, self.patch)
+
+    def deep_grid_of(self, edges: Edges) -> Edges:
+        """The same of the last tokens."""
+        return self.grid_of(edges)
+
     def build(self, kernel: AttentionKernel | None = None) -> "ViT":
         """The encoder, freshly initialised from torch's current random state."""
         return ViT(self, kernel or AttentionKernel())
@@ -79,14 +117,16 @@ class Encoded:
     """What a segmentation decoder is given.
 
     Attributes:
-        tokens: Normalised, one row per patch.
+        tokens: Normalised, one row per patch; of a Swin, one per element of its coarsest map.
         states: Tokens after the blocks that were asked for, in that order, before the final norm.
         image: The windowed image; `None` where it was not asked for.
+        maps: Of a Swin, `batch channels depth height width` after its embedding and after each stage, the finest first.
     """
 
     tokens: Tokens
     states: tuple[Tokens, ...] = ()
     image: Image | None = None
+    maps: tuple[Float[Tensor, "batch _ _ _ _"], ...] = ()
 
 
 class ViT(nn.Module):
@@ -126,6 +166,36 @@ class ViT(nn.Module):
         image = self.windows(image_hu)
         tokens, states = self.transformer.tapped(self.embed_visible(patchify(image, self.config.patch), None), taps)
         return Encoded(tokens=tokens, states=states, image=image if keeps_image else None)
+
+    def taps(
+        self,
+        image: Image,
+        is_hidden: IsHidden | None = None,
+        hidden_token: Float[Tensor, "dim"] | None = None,
+    ) -> Taps:
+        """Look at all of a windowed image, one vector in the place of what is hidden, as SimMIM and iBOT do.
+
+        Args:
+            image: `batch windows depth height width`, -1 to 1; its edges may differ from those of the crop.
+            is_hidden: Patches that must not be looked at; none when `None`.
+            hidden_token: Stands for the content of a hidden patch; its position is added as to any other.
+        """
+        tokens = self.embed(patchify(image, self.config.patch))
+        if is_hidden is not None:
+            assert hidden_token is not None, "something stands for what is hidden"
+            tokens = torch.where(is_hidden[..., None], hidden_token.to(tokens.dtype), tokens)
+        depth = self.config.depth
+        middle = max(1, round(MIDDLE * depth))
+        deep, (merged3, stage4) = self.transformer.tapped(tokens + self._positions_of(image), (middle, depth))
+        roots: dict[Tap, Tensor] = {"merged3": merged3, "stage4": stage4}
+        return Taps(merged3=merged3, stage4=stage4, deep=deep, roots=roots)
+
+    def _positions_of(self, image: Image) -> Float[Tensor, "tokens dim"]:
+        """Of an image of any edges; those of the crop are at hand."""
+        edges = image.shape[2], image.shape[3], image.shape[4]
+        if edges == self.config.crop:
+            return self.positions
+        return sincos_positions(self.config.grid_of(edges), self.config.dim).to(self.positions)
 
     def patches_of(self, image_hu: Tensor) -> Rows:
         """Windowed patches of `batch 1 depth height width` Hounsfield units."""

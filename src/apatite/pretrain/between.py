@@ -12,7 +12,7 @@ from torch import nn
 from apatite.core.types import Scalar
 from apatite.losses.position import position_loss
 from apatite.losses.reconstruction import mean_squared_error
-from apatite.pretrain.branches import Made
+from apatite.pretrain.term import Made
 from apatite.pretrain.view import Seen
 
 

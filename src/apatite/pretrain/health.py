@@ -1,8 +1,9 @@
-"""Is it learning anything? Reconstruction against trivial baselines, and the rank of the features.
+"""Is it learning anything? Reconstruction against trivial baselines, the features, and what a teacher says.
 
 A falling loss alone proves little: a network that predicts each patch's mean scores about 1 on the normalised target,
 and copying a smooth interpolation of what is visible may score less. A method worth its time beats both, and its
-features span more than a few directions.
+features span more than a few directions. A method without a reconstruction has only its features and its teacher to
+show (`collapse` says when they are of no use).
 
 Source: effective rank after Roy and Vetterli 2007 (EUSIPCO): the exponential of the entropy of the normalised
 singular values.
@@ -15,11 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from apatite.core.types import Image, Rows, Tokens
+from apatite.core.types import Image, IsHidden, Rows, Tokens
+from apatite.losses.distillation import teacher_health
 from apatite.losses.reconstruction import EPSILON, mean_squared_error
 from apatite.nn.patches import patchify, place_tokens, take_tokens, unpatchify
 from apatite.pretrain.terms import Reconstruction
-from apatite.pretrain.view import Seen, View
+from apatite.pretrain.view import Seen, Taught, View
 
 ROUNDING = 1e-5
 """Relative size below which a direction of fp32 features is noise."""
@@ -112,6 +114,43 @@ def effective_rank(features: Float[Tensor, "rows dim"]) -> float:
         return 1.0
     share = values / values.sum()
     return float(torch.exp(-(share * torch.log(share)).sum()))
+
+
+@torch.no_grad()
+def feature_spread(features: Float[Tensor, "crops dim"]) -> float:
+    r"""How far the features of crops lie from their mean: 0 where all are the same, 1 where they cancel out.
+
+    $$s = \sqrt{1 - \lVert \bar u \rVert^2}, \qquad u_i = f_i / \lVert f_i \rVert$$ the root of the mean square of
+    $u_i - \bar u$, as a share of their length.
+    """
+    units = F.normalize(features.cpu().double(), dim=1)
+    return float((units - units.mean(dim=0)).square().sum(dim=1).mean().sqrt())
+
+
+@torch.no_grad()
+def teacher_numbers(taught: Taught, is_hidden: IsHidden) -> dict[str, float]:
+    """What a teacher says of the cells that a student is asked about, and of the views, by the names of the journal.
+
+    Args:
+        taught: What it says of some views.
+        is_hidden: Which of their cells the student is asked about.
+
+    Returns:
+        For each of `cells` and `views` that it speaks of: entropies in nats, and shares from 0 to 1.
+    """
+    asked = None if taught.cells is None else taught.cells.rows(is_hidden.flatten())
+    row: dict[str, float] = {}
+    for what, target in (("cells", asked), ("views", taught.views)):
+        if target is None or not len(target.projected.points):
+            continue
+        found = teacher_health(target.projected, target.offset, target.temperature)
+        row |= {
+            f"{what}_teacher_entropy": found.entropy.item(),
+            f"{what}_mean_entropy": found.mean_entropy.item(),
+            f"{what}_used_prototypes": found.used_prototypes.item(),
+            f"{what}_largest_share": found.largest_share.item(),
+        }
+    return row
 
 
 @torch.no_grad()

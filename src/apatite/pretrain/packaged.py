@@ -2,7 +2,10 @@
 
 kind       architecture                                   names of weights
 encoder    that of the ViT                                those of the ViT; the method has no other branch
+swin       that of the Swin                               those of the Swin, likewise
 hybrid     {"vit": ... or null, "unetrpp": ... or null}   vit.*, unetrpp.*
+
+Of a student and its teacher the one is kept that the method's teaching names.
 """
 
 from typing import Any, cast
@@ -12,8 +15,9 @@ from torch import nn
 
 from apatite.core.config import dump
 from apatite.engine.weights import weights_of
-from apatite.pretrain.branches import UNETRPPBranch
-from apatite.pretrain.task import PretrainTask
+from apatite.nn.swin.config import SwinConfig
+from apatite.pretrain.branches import StudentBranch, UNETRPPBranch
+from apatite.pretrain.task import STUDENT, PretrainTask
 
 UNETRPP_HEADS = "heads."
 """What UNETR++ reconstructs with; a segmenter has others in its place."""
@@ -23,6 +27,12 @@ def packaged(task: PretrainTask) -> tuple[str, dict[str, Any], dict[str, np.ndar
     """Kind and architecture for the package's card, and its weights."""
     if set(task.branches) == {"vit"}:
         return "encoder", dump(task.encoder.config), weights_of(task.encoder)
+    if set(task.branches) == {STUDENT}:
+        student = cast(StudentBranch, task.branches[STUDENT])
+        is_teachers = task.teacher is not None and task.teacher.teaching.keeps == "teacher"
+        encoder = task.teacher.branch.encoder if task.teacher is not None and is_teachers else student.encoder
+        kind = "swin" if isinstance(task.shapes.encoder, SwinConfig) else "encoder"
+        return kind, dump(encoder.config), weights_of(encoder)
     architecture: dict[str, Any] = {"vit": None, "unetrpp": None}
     weights: dict[str, np.ndarray] = {}
     for name, branch in task.branches.items():

@@ -9,6 +9,13 @@ lengths are not known. The ViT and its rates are those of the public code of Sel
 per 256 samples), the crops those of the public code of UNETR++, the lengths chosen for about 30,000 steps.
 Differs: SelfMedMAE mirrors, and chooses crops by their labels; here the crop's place is to be found, so nothing is
 mirrored, and crops are drawn without labels.
+
+`smit` has the figures of SMIT's released code (The-Veeraraghavan-Lab/SMIT, commit 5d81399), for scans at 2 mm: views of
+96³ out of crops of 128³, six scans a step, a rate of 1e-4 per scan, 500 epochs of which 20 warm up, stochastic depth up
+to 0.3, weights decayed by 0.01 without exception, no clipping, nothing mirrored. Its paper (Jiang et al. 2022, arXiv
+2205.10342) could not be read.
+Differs: the rate follows steps, where the code's changes once an epoch and is 0 in the whole first one; the teacher is
+as intended (`pretrain.teaching`), which the method `smit_released` is not.
 """
 
 from collections.abc import Callable
@@ -18,6 +25,7 @@ from typing import Final
 from apatite.core.types import Edges
 from apatite.engine.optim import OptimConfig
 from apatite.nn.intensity import ABDOMEN_HU, CHEST_HU, DEVIATIONS, Window
+from apatite.nn.projection import ProjectionConfig
 from apatite.nn.unetrpp.presets import UNETRPPShape
 from apatite.pretrain.config import PretrainConfig
 
@@ -65,6 +73,43 @@ def openkbp() -> PretrainConfig:
         epochs=100,
         check_epochs=20,
         optim=OptimConfig(lr=1e-3, warmup_fraction=0.1),
+    )
+
+
+def smit() -> PretrainConfig:
+    """After the released code of SMIT: its Swin, two views of 96³ out of 128³. For a large GPU."""
+    batch = 6
+    return PretrainConfig(
+        method="smit",
+        model="swin-smit",
+        crop=(96, 96, 96),
+        parent=(128, 128, 128),
+        windows_hu=(ABDOMEN_HU,),
+        drop_path=0.3,
+        epochs=500,
+        batch=batch,
+        flip_probability=0.0,
+        check_epochs=25,
+        optim=OptimConfig(
+            lr=1e-4 * batch, betas=(0.9, 0.999), weight_decay=0.01, decays_all=True, warmup_fraction=0.04, clip_norm=0.0
+        ),
+    )
+
+
+def smit_small() -> PretrainConfig:
+    """Real head-and-neck CT on two cores: a Swin of width 24, views of 48³ out of 64³, fewer prototypes."""
+    return PretrainConfig(
+        method="smit",
+        model="swin-xs",
+        crop=(48, 48, 48),
+        windows_hu=((-1000.0, 1000.0), (-160.0, 240.0)),
+        target_floor_hu=15.0,
+        projection=ProjectionConfig(prototypes=2048, hidden=512, dim=128),
+        batch=8,
+        epochs=100,
+        flip_probability=0.0,
+        check_epochs=20,
+        optim=OptimConfig(lr=1e-3, betas=(0.9, 0.999), warmup_fraction=0.1, clip_norm=3.0),
     )
 
 
@@ -121,6 +166,8 @@ RECIPES: Final[dict[str, Callable[[], PretrainConfig]]] = {
     "demo": demo,
     "sweep": sweep,
     "openkbp": openkbp,
+    "smit": smit,
+    "smit_small": smit_small,
     "synapse": synapse,
     "btcv": btcv,
     "acdc": acdc,

@@ -1,4 +1,4 @@
-"""The pre-training stage: prepared scans in, an encoder package out."""
+"""The pre-training stage: prepared scans in, a package of the networks out."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,7 +12,6 @@ import torch
 from apatite.core.commit import commit_bytes
 from apatite.core.config import load, read_yaml, write_yaml
 from apatite.core.errors import ConfigError, DataError
-from apatite.core.registry import choose
 from apatite.core.rng import derived_seed
 from apatite.core.share import Share
 from apatite.core.watch import Watch, unwatched
@@ -20,7 +19,8 @@ from apatite.data.augment import IDENTITY
 from apatite.data.augmented import Augmented
 from apatite.data.batches import Batches
 from apatite.data.feed import fed, held_on
-from apatite.data.sources import crop_of, open_source
+from apatite.data.sources import open_source
+from apatite.engine.distributed import World
 from apatite.engine.fit import FitPlan
 from apatite.engine.optim import build_optimizer
 from apatite.engine.place import Place, Resume, occupy
@@ -31,16 +31,17 @@ from apatite.io.model_package import write_package
 from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
 from apatite.nn.attention import AttentionKernel
-from apatite.nn.models import model_size
+from apatite.nn.swin.config import SwinConfig
 from apatite.nn.vit import ViTConfig
 from apatite.pretrain.branches import Shapes
 from apatite.pretrain.config import PretrainConfig
 from apatite.pretrain.learned import learned_rows
-from apatite.pretrain.methods import METHODS, Method
 from apatite.pretrain.packaged import packaged
 from apatite.pretrain.panel import HealthPanel
-from apatite.pretrain.task import PretrainTask
-from apatite.pretrain.terms import TermSettings
+from apatite.pretrain.shapes import method_of, parent_edges, shapes_of
+from apatite.pretrain.task import STUDENT, PretrainTask
+from apatite.pretrain.teaching import Teaching
+from apatite.pretrain.term import TermSettings
 from apatite.topology.backends import settled
 
 _RENAMED: Final = (
@@ -54,7 +55,7 @@ class Pretrained:
     """What a finished run leaves.
 
     Attributes:
-        package: Folder of the encoder package.
+        package: Folder of the model package, of kind `encoder`, `swin` or `hybrid`.
         steps: Optimiser steps.
         cases: Cases it learned from.
         last_row: The last row of the journal, with the health panel.
@@ -106,9 +107,10 @@ def _pretrain(config: PretrainConfig, prepared: Prepared, place: Place, watch: W
     if not place.is_resumed:
         config = _with_backends(config, place)
     shapes = shapes_of(config, prepared)
+    config = replace(config, patch=shapes.encoder.patch)  # the model's own is written down
     seconds: dict[str, float] = {}
     batches, cases = _batches(config, prepared, place.world.share)
-    make_task = partial(_task, config, shapes, num_steps(config, cases))
+    make_task = partial(_task, config, shapes, num_steps(config, cases), place.world)
     if config.precision is None:
         precision, seconds = measure_run(config.device, make_task, batches(0))
         config = replace(config, precision=place.agree_on(precision))
@@ -154,18 +156,6 @@ def _with_backends(config: PretrainConfig, place: Place) -> PretrainConfig:
     )
 
 
-def shapes_of(config: PretrainConfig, prepared: Prepared) -> Shapes:
-    """The networks of a run on a prepared folder."""
-    size, crop = model_size(config.model), crop_of(prepared, config.crop)
-    vit = size.encoder(crop=crop, patch=config.patch, windows_hu=config.windows_hu, stem=config.stem)
-    has_unetrpp = "unetrpp" in choose(METHODS, config.method, "method").branches
-    return Shapes(
-        vit=vit,
-        decoder=size.decoder,
-        unetrpp=config.unetrpp.config(crop, config.windows_hu) if has_unetrpp else None,
-    )
-
-
 def _resumed_config(folder: RunFolder, prepared: Prepared) -> PretrainConfig:
     """The configuration with which the run was started, once its data are known to be the same.
 
@@ -197,8 +187,9 @@ def _batches(config: PretrainConfig, prepared: Prepared, share: Share) -> tuple[
             fix="index with a split, then prepare again, and hold fewer out",
             code="EMPTY_SPLIT",
         )
-    source = open_source(prepared, rows, config.crop, held_on(config.feed, choose_device(config.device).type))
-    if source.shows_whole_volumes and any("position" in terms for terms in _method(config).branches.values()):
+    where = held_on(config.feed, choose_device(config.device).type)
+    source = open_source(prepared, rows, parent_edges(config, prepared), where)
+    if source.shows_whole_volumes and any("position" in terms for terms in method_of(config).branches.values()):
         raise ConfigError(
             "asks where crops lie, but every crop is all of its volume: the answer is always the same",
             where=f"method {config.method}",
@@ -227,7 +218,8 @@ def _run(place: Place, task: PretrainTask, config: PretrainConfig, cases: int) -
     assert config.precision is not None
     plan = FitPlan(steps=task.steps, seed=config.seed, optim=config.optim, precision=config.precision)
     pace = Pace(save_every_s=config.save_every_s, check_every=max(1, config.check_epochs * cases // config.batch))
-    optimizer = build_optimizer(task, config.optim, task.shapes.vit.depth, encoder="branches.vit.encoder")
+    encoder = "branches.student.encoder" if STUDENT in task.branches else "branches.vit.encoder"
+    optimizer = build_optimizer(task, config.optim, task.shapes.encoder.depth, encoder=encoder)
     return TrainingRun(place, task, optimizer, plan, pace, _since_branches)
 
 
@@ -239,20 +231,28 @@ def _since_branches(name: str) -> str:
     return name
 
 
-def _method(config: PretrainConfig) -> Method:
-    method = choose(METHODS, config.method, "method").reweighted(config.weights)
-    return method if config.hidden_ratio is None else replace(method, hidden_ratio=config.hidden_ratio)
-
-
-def _task(config: PretrainConfig, shapes: Shapes, steps: int, precision: Precision) -> PretrainTask:
+def _task(config: PretrainConfig, shapes: Shapes, steps: int, world: World, precision: Precision) -> PretrainTask:
     """The task with the weights of the seed, whatever the precision: they are drawn without stored padding."""
+    method = method_of(config)
     settings = TermSettings(
         target_floor_hu=config.target_floor_hu,
         topology=config.topology,
         euler=config.euler,
         critical=config.critical,
+        contrast=config.contrast,
+        student_temperature=(method.teaching or Teaching()).student_temperature,
+        share=world.share,
+        add_up=world.sum,
     )
-    make = partial(PretrainTask, _method(config), shapes, seed=config.seed, steps=steps, settings=settings)
+    make = partial(
+        PretrainTask,
+        method,
+        shapes,
+        seed=config.seed,
+        steps=steps,
+        settings=settings,
+        photometric=config.photometric,
+    )
     torch.manual_seed(derived_seed(config.seed, "weights") % 2**63)
     drawn = make(kernel=AttentionKernel())
     task = make(kernel=precision.kernel)
@@ -267,7 +267,7 @@ def _write_package(folder: Path, config: PretrainConfig, task: PretrainTask, pre
         kind=kind,
         architecture=architecture,
         recipe=config.method,
-        input=input_spec(prepared, task.shapes.vit),
+        input=input_spec(prepared, task.shapes.encoder),
         label_names={},
         domains={"pretraining": domains, "training": [], "calibration": [], "reference": []},
         provenance=Provenance(
@@ -281,7 +281,7 @@ def _write_package(folder: Path, config: PretrainConfig, task: PretrainTask, pre
     write_package(folder, card, weights)
 
 
-def input_spec(prepared: Prepared, encoder: ViTConfig) -> InputSpec:
+def input_spec(prepared: Prepared, encoder: ViTConfig | SwinConfig) -> InputSpec:
     """What a network trained on a prepared folder must be given."""
     spacing = prepared.grid(0).spacing_mm
     return InputSpec(

@@ -4,72 +4,27 @@ A method is a table of weighted terms (see `methods`). A term says what it needs
 never built and costs nothing. Terms over two branches are in `between`.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
-from typing import ClassVar, Final, Literal
+from typing import Final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from apatite.core.types import Edges, Image, Rows, Scalar
-from apatite.losses.critical import CriticalVoxelLoss, CriticalVoxelLossConfig
-from apatite.losses.euler import EulerLossConfig, euler_loss
+from apatite.losses.critical import CriticalVoxelLoss
+from apatite.losses.euler import euler_loss
+from apatite.losses.hidden_voxels import hidden_l1
 from apatite.losses.pooling import refuse_pool
 from apatite.losses.position import position_loss
 from apatite.losses.reconstruction import mean_squared_error, normalise_patches
-from apatite.losses.topology import TopologyLoss, TopologyLossConfig
+from apatite.losses.topology import TopologyLoss
 from apatite.nn.intensity import Window
-from apatite.pretrain.branches import Made
+from apatite.pretrain.contrast import Contrast
+from apatite.pretrain.distil import CrossViews, HiddenCells, KoLeo, SameSimilarities, TwinCells
+from apatite.pretrain.rotation import Rotation
+from apatite.pretrain.term import BuildTerm, Made, Term, TermSettings
 from apatite.pretrain.view import Seen
 from apatite.topology.backends import require_backend
-
-Unit = Literal["normalised", "network"]
-"""In what a reconstruction is: each patch by its own mean and spread, or all in the network's unit, -1 to 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TermSettings:
-    """What terms can be told; each takes its own.
-
-    Attributes:
-        target_floor_hu: Patches whose spread is below this count as flat in a normalised target; 0 is the papers'.
-        topology: Of the topological loss.
-        euler: Of the loss on Euler-characteristic curves.
-        critical: Of the loss at critical voxels.
-    """
-
-    target_floor_hu: float = 0.0
-    topology: TopologyLossConfig = field(default_factory=TopologyLossConfig)
-    euler: EulerLossConfig = field(default_factory=EulerLossConfig)
-    critical: CriticalVoxelLossConfig = field(default_factory=CriticalVoxelLossConfig)
-
-
-class Term(nn.Module, ABC):
-    """One named loss over what a branch made of a view.
-
-    Attributes:
-        makes: What the branch must make for it.
-        unit: Of the reconstruction it reads; `None` where it reads none.
-    """
-
-    makes: ClassVar[frozenset[Made]] = frozenset()
-    unit: ClassVar[Unit | None] = None
-
-    @abstractmethod
-    def loss(self, seen: Seen) -> Scalar:
-        """The loss, not yet weighted."""
-
-    def refuse(self, crop: Edges) -> None:
-        """Raise at the start of a run what would else be raised when the term first counts.
-
-        Raises:
-            ConfigError: crops of these edges, or this installation, are not for it.
-        """
-
-    def start(self, seen: Seen) -> Callable[[], Scalar]:
-        """Begin what may run beside the networks; the function that is returned gives the loss."""
-        return partial(self.loss, seen)
 
 
 class Reconstruction(Term):
@@ -126,6 +81,18 @@ class ReconstructVoxels(Reconstruction):
     def target_of(self, patches: Rows) -> Rows:
         """The patches themselves."""
         return patches
+
+
+class HiddenVoxels(ReconstructVoxels):
+    """MIP: mean absolute error on hidden voxels, of intensities from 0 to 1 over a window.
+
+    Source: Jiang et al. 2022 (arXiv 2205.10342) and its released code; SimMIM, Xie et al. 2022 (arXiv 2111.09886).
+    """
+
+    def loss(self, seen: Seen) -> Scalar:
+        """One mean over the hidden voxels of all views."""
+        assert seen.image is not None, "whoever is asked for a reconstruction and has one of all of the view gives it"
+        return hidden_l1(_from_0_to_1(seen.image), _from_0_to_1(seen.view.image()), seen.view.hidden_voxels())
 
 
 class Topology(Term):
@@ -237,8 +204,6 @@ def _from_0_to_1(image: Tensor) -> Tensor:
     return (image.float() + 1) / 2
 
 
-BuildTerm = Callable[[tuple[Window, ...], TermSettings], Term]
-
 TERMS: Final[dict[str, BuildTerm]] = {
     "reconstruct_hidden": ReconstructHidden,
     "reconstruct_voxels": ReconstructVoxels,
@@ -246,4 +211,12 @@ TERMS: Final[dict[str, BuildTerm]] = {
     "euler": EulerCurve,
     "critical_voxels": CriticalVoxels,
     "position": Position,
+    "mip": HiddenVoxels,
+    "mpd": HiddenCells,
+    "itd": CrossViews,
+    "twin_tokens": TwinCells,
+    "koleo": KoLeo,
+    "gram": SameSimilarities,
+    "contrast": Contrast,
+    "rotation": Rotation,
 }

@@ -1,0 +1,1 @@
+"""A hierarchical transformer: attention inside shifted windows, four stages, each followed by a merging of tokens."""
