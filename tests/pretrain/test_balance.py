@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from apatite.core.share import WHOLE, Share
 from apatite.losses.overlap import as_it_is
 from apatite.pretrain.balance import EVERY, MEMORY, Balance
 
@@ -30,14 +31,14 @@ def pulls(balance: Balance, root: torch.Tensor, step: int) -> dict[str, float]:
 
 
 def test_all_terms_pull_as_hard_as_the_first(root):
-    balance = Balance(["mip", "mpd", "itd"], as_it_is)
+    balance = Balance(["mip", "mpd", "itd"], WHOLE, as_it_is)
     assert pulls(balance, root, 0) == pytest.approx({"mip": 2.0, "mpd": 2.0, "itd": 2.0})
     balance.after()
     torch.testing.assert_close(balance.norms, torch.tensor([2.0, 40.0, 0.5]))
 
 
 def test_norms_are_measured_every_few_steps_and_remembered_only_after_them(root):
-    balance = Balance(["mip", "mpd", "itd"], as_it_is)
+    balance = Balance(["mip", "mpd", "itd"], WHOLE, as_it_is)
     pulls(balance, root, 0)
     assert not balance.norms.any()
     balance.after()
@@ -52,7 +53,7 @@ def test_norms_are_measured_every_few_steps_and_remembered_only_after_them(root)
 
 
 def test_a_term_that_begins_later_is_measured_when_it_does(root):
-    balance = Balance(["mip", "mpd", "itd"], as_it_is)
+    balance = Balance(["mip", "mpd", "itd"], WHOLE, as_it_is)
     losses = losses_of(root)
     balance.factors({"mip": losses["mip"], "itd": losses["itd"]}, root, 0)
     balance.after()
@@ -62,8 +63,8 @@ def test_a_term_that_begins_later_is_measured_when_it_does(root):
 
 
 def test_norms_are_those_of_the_whole_batch(root):
-    # Two processes with equal halves: squares add up.
-    balance = Balance(["mip", "mpd", "itd"], lambda value: 2 * value)
+    # Of two samples, one here: the mean over both is half as steep in each, and squares add up.
+    balance = Balance(["mip", "mpd", "itd"], Share(index=0, of=2), lambda value: 2 * value)
     pulls(balance, root, 0)
     balance.after()
-    torch.testing.assert_close(balance.norms, 2**0.5 * torch.tensor([2.0, 40.0, 0.5]))
+    torch.testing.assert_close(balance.norms, torch.tensor([2.0, 40.0, 0.5]) / 2**0.5)

@@ -13,6 +13,7 @@ Source: Li et al. 2020 (arXiv 2006.15704) for the averaging.
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -36,7 +37,20 @@ PATIENCE = timedelta(hours=2)
 _RUNS = count()
 """Numbers the runs of this process; all processes do the same ones in the same order."""
 
+_UNSHARED: ContextVar[bool] = ContextVar("unshared", default=False)
+"""Whether sums are those of this process alone."""
+
 Losses = Callable[[Batch, int], dict[str, Scalar]]
+
+
+@contextmanager
+def unshared() -> Iterator[None]:
+    """For what one process does by itself: within, no sum waits for the other processes, which do something else."""
+    before = _UNSHARED.set(True)
+    try:
+        yield
+    finally:
+        _UNSHARED.reset(before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +86,7 @@ class World:
 
     def sum(self, value: Tensor) -> Tensor:
         """Add up over the processes, with its gradient: what a loss over the whole batch needs."""
-        return value if self.share.of == 1 else _Sum.apply(value)  # type: ignore[return-value]
+        return value if self.share.of == 1 or _UNSHARED.get() else _Sum.apply(value)  # type: ignore[return-value]
 
     @torch.no_grad()
     def mean(self, value: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from apatite.engine.distributed import ALONE, World
 from apatite.engine.optim import OptimConfig, set_learning_rate, set_weight_decay
 from apatite.engine.precision import Precision
 from apatite.engine.schedule import warmup_cosine
-from apatite.nn.transformer import share_draws
+from apatite.nn.drop_path import share_draws
 
 Row = dict[str, float]
 

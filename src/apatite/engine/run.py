@@ -13,6 +13,7 @@ import torch
 from apatite.core.errors import ConfigError, ModelError, StoppedError
 from apatite.data.batches import Batch
 from apatite.engine.checkpoint import load_state, restore, save_state, state_of
+from apatite.engine.distributed import unshared
 from apatite.engine.fit import FitPlan, Row, Task, fit
 from apatite.engine.journal import Journal
 from apatite.engine.machine import differences, machine, refuse_inexact
@@ -179,7 +180,7 @@ class TrainingRun:
 
     def _check(self, check: Check, done: int) -> Row:
         self.task.module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), unshared():
             found = check(done)
         if found.get("score", float("-inf")) > self.best_score:
             self.place.confirm()

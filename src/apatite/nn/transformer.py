@@ -10,7 +10,6 @@ from torch import nn
 from apatite.core.types import Tokens
 from apatite.nn.attention import Attention, AttentionKernel
 from apatite.nn.drop_path import DropPath, rising_rates
-from apatite.nn.drop_path import share_draws as share_draws
 from apatite.nn.linear import Linear
 
 MLP_RATIO = 4

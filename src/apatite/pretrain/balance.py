@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from apatite.core.share import Share
 from apatite.core.types import Scalar
 from apatite.losses.overlap import Sum
 
@@ -27,14 +28,15 @@ class Balance(nn.Module):
 
     Args:
         names: Of the terms; the first is the measure of the others.
-        add_up: Over the processes that share a batch.
+        share: Which part of a batch this process sees.
+        add_up: Over the processes that share it.
     """
 
     norms: Tensor
 
-    def __init__(self, names: Sequence[str], add_up: Sum) -> None:
+    def __init__(self, names: Sequence[str], share: Share, add_up: Sum) -> None:
         super().__init__()
-        self.names, self.add_up = tuple(names), add_up
+        self.names, self.share, self.add_up = tuple(names), share, add_up
         self.register_buffer("norms", torch.zeros(len(self.names)))
         self._measured: Tensor | None = None
         self._known: set[str] = set()
@@ -68,8 +70,8 @@ class Balance(nn.Module):
         for name, loss in losses.items():
             (gradient,) = torch.autograd.grad(loss, root, retain_graph=True)
             squares[self.names.index(name)] = gradient.float().square().sum()
-        # Of the whole batch, whatever part of it is here.
-        found = self.add_up(squares).sqrt()
+        # Each process's losses are means over its own samples.
+        found = self.add_up(squares).sqrt() / self.share.of
         seen_before = self.norms > 0
         return torch.where(found > 0, torch.where(seen_before, self.norms.lerp(found, 1 - MEMORY), found), self.norms)
 

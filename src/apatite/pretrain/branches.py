@@ -28,6 +28,7 @@ from apatite.losses.position import Points
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.contrast_head import ContrastConfig
 from apatite.nn.decoders.tokens import FillingDecoder, TokenDecoderConfig
+from apatite.nn.drop_path import draw_for_views
 from apatite.nn.patches import patchify, take_tokens
 from apatite.nn.projection import ProjectionConfig, ProjectionHead
 from apatite.nn.swin.config import SwinConfig
@@ -194,6 +195,7 @@ class StudentBranch(Branch):
     def look(self, view: View) -> Seen:
         """Look at all cells, the hidden ones replaced, and make of them what is asked for."""
         hides = self.hidden_token is not None
+        draw_for_views(self.encoder, view.num_views)
         taps = self.encoder.taps(view.image(), view.is_hidden if hides else None, self.hidden_token)
         tapped = taps.at(self.tap)
         tokens = None if self.norm is None else self.norm(tapped)
@@ -216,6 +218,7 @@ class StudentBranch(Branch):
 
     def _look_at_local(self, view: View) -> Seen:
         """Of the smaller views nothing is hidden, and only their projections are of use."""
+        draw_for_views(self.encoder, view.num_views)
         tapped = self.encoder.taps(view.image()).at(self.tap)
         tokens = None if self.norm is None else self.norm(tapped)
         return Seen(view=view, features=tapped, tokens=tokens, heads=self.heads)

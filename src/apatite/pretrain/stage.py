@@ -20,7 +20,7 @@ from apatite.data.augmented import Augmented
 from apatite.data.batches import Batches
 from apatite.data.feed import fed, held_on
 from apatite.data.sources import open_source
-from apatite.engine.distributed import World
+from apatite.engine.distributed import ALONE, World, unshared
 from apatite.engine.fit import FitPlan
 from apatite.engine.optim import build_optimizer
 from apatite.engine.place import Place, Resume, occupy
@@ -110,16 +110,17 @@ def _pretrain(config: PretrainConfig, prepared: Prepared, place: Place, watch: W
     config = replace(config, patch=shapes.encoder.patch)  # the model's own is written down
     seconds: dict[str, float] = {}
     batches, cases = _batches(config, prepared, place.world.share)
-    make_task = partial(_task, config, shapes, num_steps(config, cases), place.world)
+    make_task = partial(_task, config, shapes, num_steps(config, cases))
     if config.precision is None:
-        precision, seconds = measure_run(config.device, make_task, batches(0))
+        # Each process for itself: what is timed is not repeated equally often.
+        precision, seconds = measure_run(config.device, partial(make_task, ALONE), batches(0))
         config = replace(config, precision=place.agree_on(precision))
     elif place.is_inexact and place.is_resumed:
         precision = carried_over(config.precision, choose_device(config.device))
         config = replace(config, precision=place.agree_on(precision))
     assert config.precision is not None
     config.precision.apply_threads()
-    task = make_task(config.precision)
+    task = make_task(place.world, config.precision)
     panel = HealthPanel(task, prepared, config) if place.world.is_first else None
     if place.world.is_first:
         _begin(place, config, prepared)
@@ -129,7 +130,8 @@ def _pretrain(config: PretrainConfig, prepared: Prepared, place: Place, watch: W
     for _ in place.watched(watch)(rows, "pre-training", run.plan.steps - first):
         pass
     if panel is not None:
-        commit_bytes(place.folder.path / "reconstructions.safetensors", panel.pictures())
+        with unshared():
+            commit_bytes(place.folder.path / "reconstructions.safetensors", panel.pictures())
         if not place.folder.model.exists():  # it does when a finished run is resumed
             _write_package(place.folder.model, config, task, prepared)
     return Pretrained(

@@ -95,7 +95,7 @@ class PretrainTask(nn.Module):
             self.teacher = _teacher(method.teaching, shapes, kernel, terms[STUDENT], settings, steps)
             self.teacher.begin(self.branch(STUDENT))
         names = [name for name, _ in method.weights()]
-        self.balance = Balance(names, settings.add_up) if method.balances else None
+        self.balance = Balance(names, settings.share, settings.add_up) if method.balances else None
 
     @property
     def module(self) -> nn.Module:
