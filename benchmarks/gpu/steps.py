@@ -13,7 +13,7 @@ from torch import Tensor
 
 from apatite.core.types import Edges
 from apatite.data.batches import Batch
-from apatite.data.hiding import hide_randomly
+from apatite.data.hiding import HidingLaw
 from apatite.engine.precision import Precision, candidates
 from apatite.nn.models import ModelSize, model_size
 from apatite.nn.patches import patchify
@@ -59,7 +59,7 @@ def our_task(problem: Problem, precision: Precision) -> PretrainTask:
     """The package's pre-training task."""
     torch.manual_seed(0)
     task = PretrainTask(
-        METHODS["mae"], Shapes(vit=problem.encoder, decoder=problem.size.decoder), precision.kernel, seed=0, steps=1
+        METHODS["mae"], Shapes(encoder=problem.encoder, decoder=problem.size.decoder), precision.kernel, seed=0, steps=1
     )
     return task.to(problem.device)
 
@@ -110,10 +110,10 @@ def timm_step(problem: Problem) -> Step:
     steps = iter(range(10**9))
 
     def step() -> None:
-        chosen = hide_randomly(0, next(steps), range(problem.batch), problem.encoder.num_tokens, HIDDEN_RATIO)
-        visible, hidden = (tokens.to(problem.device) for tokens in chosen)
+        law = HidingLaw(ratio=HIDDEN_RATIO)
+        chosen = law.hide(0, next(steps), range(problem.batch), problem.encoder.tokens).to(problem.device)
         with problem.autocast():
-            loss = run(patches, visible, hidden)
+            loss = run(patches, chosen.visible, chosen.hidden)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -116,7 +116,8 @@ def test_a_patient_counts_once_by_the_largest_distance():
     st.sampled_from(["symmetric", "signed"]),
     st.sampled_from(["root", "log"]),
 )
-@example(n=9, coverage=0.5, seed=65535, sides="signed", scale="log")  # nothing above: the way there and back is not exact
+# Nothing above: the way to the scale and back is not exact.
+@example(n=9, coverage=0.5, seed=65535, sides="signed", scale="log")
 def test_at_least_the_promised_share_of_its_own_patients_is_inside(n, coverage, seed, sides, scale):
     rng = np.random.default_rng(seed)
     predicted, reference = rng.exponential(50, n), rng.exponential(50, n) * (rng.random(n) > 0.2)

@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from apatite.core.errors import ConfigError
 from apatite.core.rng import generator
 from apatite.core.types import Edges, TokenChoice
-from apatite.data.hiding import Hidden, HidingLaw, hide_randomly, num_visible
+from apatite.data.hiding import Hidden, HidingLaw, num_visible
 
 SMIT = HidingLaw(ratio=0.7)
 IBOT = HidingLaw(kind="blocks", ratio=0.5, lowest=0.1, share=0.5)
@@ -21,7 +21,8 @@ GRIDS = st.tuples(st.integers(1, 4), st.integers(2, 7), st.integers(3, 9))
 
 
 def test_visible_and_hidden_are_a_partition_in_ascending_order() -> None:
-    visible, hidden = hide_randomly(0, 3, range(4), 100, 0.9)
+    drawn = HidingLaw(ratio=0.9).hide(0, 3, range(4), (2, 5, 10))
+    visible, hidden = drawn.visible, drawn.hidden
     assert visible.shape == (4, 10)
     assert hidden.shape == (4, 90)
     for seen, unseen in zip(visible, hidden, strict=True):
@@ -31,18 +32,18 @@ def test_visible_and_hidden_are_a_partition_in_ascending_order() -> None:
 
 
 def test_a_draw_depends_on_seed_step_and_sample_only() -> None:
-    first, _ = hide_randomly(7, 5, range(4), 200, 0.9)
-    alone, _ = hide_randomly(7, 5, range(1), 200, 0.9)
+    law, cells = HidingLaw(ratio=0.9), (4, 5, 10)
+    first, alone = (law.hide(7, 5, range(count), cells).visible for count in (4, 1))
     assert torch.equal(first[:1], alone)
     assert not torch.equal(first[0], first[1])
-    assert not torch.equal(first[0], hide_randomly(7, 6, range(1), 200, 0.9)[0][0])
-    assert not torch.equal(first[0], hide_randomly(8, 5, range(1), 200, 0.9)[0][0])
+    assert not torch.equal(alone, law.hide(7, 6, range(1), cells).visible)
+    assert not torch.equal(alone, law.hide(8, 5, range(1), cells).visible)
 
 
 def test_every_patch_is_hidden_equally_often() -> None:
     counts = torch.zeros(40)
     for step in range(200):
-        visible, _ = hide_randomly(0, step, range(10), 40, 0.75)
+        visible = HidingLaw(ratio=0.75).hide(0, step, range(10), (2, 4, 5)).visible
         counts += torch.bincount(visible.flatten(), minlength=40)
     # 2000 samples x 10 of 40: mean 500, standard deviation about 19.
     assert counts.min() > 410
@@ -91,9 +92,6 @@ def test_the_first_view_draws_what_runs_of_one_view_have_always_drawn() -> None:
     wanted_visible, wanted_hidden = drawn_before(70, visible, keys)
     assert torch.equal(hidden.visible, wanted_visible)
     assert torch.equal(hidden.hidden, wanted_hidden)
-    old_visible, old_hidden = hide_randomly(3, 9, range(2, 5), 70, 0.7)
-    assert torch.equal(old_visible, wanted_visible[:3])
-    assert torch.equal(old_hidden, wanted_hidden[:3])
 
 
 @given(cells=GRIDS, seed=st.integers(0, 99), law=st.sampled_from([SMIT, IBOT, HidingLaw(kind="blocks", ratio=0.6)]))

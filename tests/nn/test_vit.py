@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from apatite.core.errors import ConfigError
-from apatite.nn.models import MODELS, model_size
+from apatite.nn.models import VITS, vit_size
 from apatite.nn.patches import patchify
 from apatite.nn.vit import ViTConfig
 
@@ -55,10 +55,10 @@ def test_encoding_gives_what_is_asked_for_and_nothing_else():
     assert torch.equal(full.image, vit.windows(image))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", VITS)
 @pytest.mark.parametrize("patch", [(4, 4, 4), (8, 8, 8), (16, 16, 16), (4, 8, 16)])
 def test_every_size_takes_every_patch(name, patch):
-    config = model_size(name).encoder(patch=patch, crop=(32, 96, 96))
+    config = vit_size(name).encoder(patch=patch, crop=(32, 96, 96))
     assert config.num_tokens == 32 * 96 * 96 // (patch[0] * patch[1] * patch[2])
 
 

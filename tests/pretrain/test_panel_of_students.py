@@ -76,6 +76,17 @@ def test_a_row_has_what_the_method_makes(small, prepared, method, wanted):
     assert panel.check(3) == row
 
 
+def test_a_swin_is_looked_at_as_a_vit_is(small, prepared):
+    """Cells of 8³ voxels, eight patches of one; a deep map that is coarser than the cells."""
+    swin = replace(small, model="swin-xs", patch=(1, 1, 1), crop=(8, 8, 16), hidden_ratio=0.5)
+    panel = panel_of(swin, prepared)
+    row = panel.check(3)
+    assert set(row) == OF_FEATURES | OF_RECONSTRUCTION | rows_of("cells", "views")
+    assert panel.check(3) == row
+    pictures = load(panel.pictures())
+    assert torch.isfinite(pictures["visible"]).float().mean().item() == pytest.approx(0.5)
+
+
 def test_features_are_those_of_clean_views_at_the_tap(small, prepared):
     panel = panel_of(small, prepared)
     view = panel.task.view(panel.shown, FIXED_STEP)

@@ -11,9 +11,10 @@ from apatite.core.errors import ConfigError, ModelError
 from apatite.engine.weights import weights_of
 from apatite.io.model_card import ModelCard
 from apatite.io.model_package import Package
+from apatite.nn.swin.config import SwinConfig
 from apatite.nn.unetrpp.presets import UNETRPPShape
 from apatite.nn.vit import ViTConfig
-from apatite.segment.beginning import refuse_another_unetrpp, refuse_other_windows, rules_for
+from apatite.segment.beginning import refuse_another_swin, refuse_another_unetrpp, refuse_other_windows, rules_for
 from apatite.segment.model import SegmenterConfig
 from apatite.segment.networks import NETWORKS
 from apatite.segment.transfer import Coverage, transfer
@@ -21,14 +22,20 @@ from apatite.segment.transfer import Coverage, transfer
 CROP, WINDOWS = (8, 16, 24), ((-1000.0, 1000.0),)
 VIT = ViTConfig(crop=CROP, patch=(4, 8, 8), windows_hu=WINDOWS, dim=12, depth=2, heads=2)
 UNETRPP = UNETRPPShape(preset="tiny", stem=(1, 2, 1)).config(CROP, WINDOWS)
+SWIN = SwinConfig(
+    crop=CROP, patch=(1, 2, 1), windows_hu=WINDOWS, dim=4, depths=(1, 1, 2, 1), heads=(2, 2, 4, 4), window=(2, 3, 4)
+)
 
 
 @pytest.fixture
 def make(card: ModelCard):
-    """A package of the named parts; a ViT alone by its own names, or as a hybrid."""
+    """A package of the named parts; a ViT or a Swin alone by its own names, or a hybrid."""
 
-    def package(*parts: str, kind: str = "hybrid", vit: ViTConfig = VIT) -> Package:
+    def package(*parts: str, kind: str = "hybrid", vit: ViTConfig = VIT, swin: SwinConfig = SWIN) -> Package:
         torch.manual_seed(7)
+        if kind == "swin":
+            about = replace(card, kind=kind, architecture=dump(swin), label_names={})
+            return Package(card=about, weights=weights_of(swin.build()), digest="")
         made = {"vit": weights_of(vit.build()), "unetrpp": weights_of(UNETRPP.build(1))}
         weights = {
             f"{part}.{name}" if kind == "hybrid" else name: array
@@ -51,6 +58,7 @@ def segmenter_of(network: str) -> torch.nn.Module:
         network=network,
         unetrpp=UNETRPP if parts.unetrpp else None,
         deep_supervision=parts.unetrpp is not None,
+        swin=SWIN if parts.has_swin else None,
     ).build()
 
 
@@ -109,6 +117,18 @@ def test_an_encoder_package_fills_the_vit_of_every_network(make, network):
     )
 
 
+def test_a_swin_package_fills_the_swin_and_nothing_else(make):
+    package = make(kind="swin")
+    before = segmenter_of("swin").state_dict()
+    coverage, segmenter = take(package, "swin")
+    assert (coverage.ratios, coverage.dropped, coverage.unused) == ({ENCODER: 1.0}, (), ())
+    for name, tensor in segmenter.state_dict().items():
+        origin = name.removeprefix("encoder.")
+        expected = before[name] if origin == name else torch.from_numpy(package.weights[origin])
+        assert torch.equal(tensor, expected), name
+    assert {name.partition(".")[0] for name in package.weights} == {"embed", "blocks", "norms"}
+
+
 def test_what_is_left_is_dropped_on_purpose_and_means_of_norms_are_not_copied(make):
     package = make("vit", "unetrpp")
     coverage, _ = take(package, "hybrid_decoder")
@@ -139,6 +159,11 @@ def test_fresh_heads_do_not_count_and_heads_of_a_package_are_not_taken(make):
         (("unetrpp",), "hybrid", "hybrid", "embedding", "another pre-training run"),
         (("vit", "unetrpp"), "hybrid", "unetrpp", "embedding", "network=vit"),
         ((), "hybrid", "hybrid", "encoder", "another pre-training run"),
+        ((), "swin", "vit", "encoder", "network=swin"),
+        ((), "swin", "hybrid", "embedding", "network=swin"),
+        (("vit",), "encoder", "swin", "encoder", "network=vit or network=hybrid or network=hybrid_decoder"),
+        (("vit",), "encoder", "swin", "embedding", "network=vit or network=hybrid or network=hybrid_decoder"),
+        (("vit", "unetrpp"), "hybrid", "swin", "encoder", "network=vit or network=unetrpp"),
     ],
 )
 def test_nothing_to_take_is_refused_and_says_what_would_take_it(make, parts, kind, network, what, fix):
@@ -146,6 +171,86 @@ def test_nothing_to_take_is_refused_and_says_what_would_take_it(make, parts, kin
         rules_for(make(*parts, kind=kind), network, what)
     assert caught.value.code == "MODEL_SHAPE"
     assert fix in caught.value.fix
+
+
+def test_the_embedding_alone_is_a_swins(make):
+    package = make(kind="swin")
+    coverage, segmenter = take(package, "swin", "embedding")
+    assert coverage.ratios == {"encoder.embed": 1.0}
+    assert {row.target for row in coverage.rows} == {
+        "encoder.embed.project.weight", "encoder.embed.project.bias", "encoder.embed.norm.weight",
+        "encoder.embed.norm.bias",
+    }  # fmt: skip
+    fresh = segmenter_of("swin").state_dict()
+    changed = {name for name, tensor in segmenter.state_dict().items() if not torch.equal(tensor, fresh[name])}
+    assert changed == {"encoder.embed.project.weight", "encoder.embed.project.bias"}  # norms begin alike
+
+
+RENAMED = {
+    "another prefix": lambda name: f"backbone.{name}",
+    "the names of the published code": lambda name: name.replace("blocks", "layers").replace("embed", "patch_embed"),
+}
+
+
+@pytest.mark.parametrize("how", RENAMED)
+@pytest.mark.parametrize("what", ["encoder", "embedding"])
+def test_a_swin_whose_weights_have_other_names_cannot_pass_for_loaded(make, how, what):
+    package = make(kind="swin")
+    keeps = ("norms.",) if how != "another prefix" else ()
+    renamed = {name if name.startswith(keeps) else RENAMED[how](name): w for name, w in package.weights.items()}
+    with pytest.raises(ModelError, match="nothing was loaded") as caught:
+        take(replace(package, weights=renamed), "swin", what, floor=0.01)
+    assert caught.value.code == "MODEL_SHAPE"
+    assert "missing" in caught.value.what
+
+
+def test_a_swin_whose_names_fit_and_whose_widths_do_not_cannot_pass_for_loaded(make):
+    wide = make(kind="swin", swin=replace(SWIN, dim=8))
+    assert set(wide.weights) == set(make(kind="swin").weights)
+    segmenter = segmenter_of("swin")
+    before = {name: tensor.clone() for name, tensor in segmenter.state_dict().items()}
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in wide.weights.items()}
+    with pytest.raises(ModelError, match=r"only \d\.\d% of the parameters of encoder") as caught:
+        transfer(tensors, segmenter, rules_for(wide, "swin", "encoder"))
+    assert "shape differs" in caught.value.what
+    assert all(torch.equal(tensor, before[name]) for name, tensor in segmenter.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"convention": "monai-1.4", "depths": (1, 1, 2, 1)},
+        {"heads": (2, 2, 2, 4)},
+        {"dim": 8},
+        {"depths": (1, 1, 1, 2)},
+        {"window": (2, 2, 4)},
+        {"mlp_ratio": 2},
+        {"qkv_bias": True},
+        {"patch": (1, 1, 1)},
+        {"normalises_embedding": False},
+    ],
+)
+def test_a_swin_of_another_shape_is_refused_whether_its_weights_would_fit_or_not(make, change):
+    with pytest.raises(ModelError, match=next(iter(change))) as caught:
+        refuse_another_swin(replace(SWIN, **change), make(kind="swin"), "encoder")
+    assert (caught.value.code, bool(caught.value.fix)) == ("MODEL_SHAPE", True)
+
+
+def test_of_a_swins_embedding_only_what_it_depends_on_is_compared(make):
+    package = make(kind="swin")
+    other = replace(SWIN, depths=(2, 1, 1, 1), heads=(1, 1, 1, 1), window=(2, 2, 2), convention="monai")
+    refuse_another_swin(other, package, "embedding")
+    for change in ({"dim": 8}, {"patch": (1, 1, 1)}, {"normalises_embedding": False}):
+        with pytest.raises(ModelError, match=next(iter(change))):
+            refuse_another_swin(replace(SWIN, **change), package, "embedding")
+
+
+def test_a_swin_may_see_another_crop_and_drop_more_and_others_are_not_asked(make):
+    package = make(kind="swin")
+    refuse_another_swin(replace(SWIN, crop=(16, 32, 8), drop_path=0.3), package, "encoder")
+    refuse_another_swin(None, package, "encoder")
+    refuse_another_swin(SWIN, None, "encoder")
+    refuse_another_swin(SWIN, make("vit", kind="encoder"), "encoder")
 
 
 @pytest.mark.parametrize("kind", ["encoder", "hybrid"])

@@ -20,6 +20,13 @@ def test_yaml_gives_the_same_run_back(tmp_path):
     assert load(FinetuneConfig, read_yaml(tmp_path / "config.yaml")) == config
 
 
+def test_a_patch_may_be_left_to_the_model():
+    assert FinetuneConfig().patch is None
+    given = override(FinetuneConfig(), ["patch=[2,4,8]"])
+    assert given.patch == (2, 4, 8)
+    assert override(given, ["patch=null", "network=swin", "model=swin-xs"]).patch is None
+
+
 def test_nested_overrides_and_the_nearest_name():
     config = override(FinetuneConfig(), ["decoder.name=upscale", "augment.mirror_pairs=[[2, 5]]", "optim.lr=3e-4"])
     assert (config.decoder.name, config.augment.mirror_pairs, config.optim.lr) == ("upscale", ((2, 5),), 3e-4)

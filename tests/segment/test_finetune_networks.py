@@ -18,7 +18,9 @@ from apatite.io.model_card import InputSpec, ModelCard, Provenance
 from apatite.io.model_package import read_package, write_package
 from apatite.io.nifti import read_scan
 from apatite.io.run_folder import RunFolder
-from apatite.nn.models import model_size
+from apatite.nn.models import MODELS, model_size
+from apatite.nn.swin.config import SwinConfig
+from apatite.nn.swin.presets import SwinSize
 from apatite.nn.unetrpp.presets import UNETRPPShape
 from apatite.nn.vit import HEAD_CT_WINDOWS_HU
 from apatite.segment.config import FinetuneConfig
@@ -30,6 +32,26 @@ from apatite.study.checkerboard import draw_checkerboard
 CROP = (8, 16, 24)
 SHAPE = UNETRPPShape(preset="tiny", stem=(1, 2, 1))
 BESIDE_VIT = [name for name in NETWORKS if name != "vit"]
+WITH_UNETRPP = [name for name, network in NETWORKS.items() if network.unetrpp]
+SETTINGS = {"swin": {"model": "swin-tiny", "patch": None}}
+RECIPES = {"unetrpp": "unetrpp, UNETR++ tiny", "swin": "swin-tiny, decoder of Swin UNETR"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def swin_tiny():
+    """A Swin for the crop of the heads among the models."""
+    shape = SwinConfig(
+        crop=CROP,
+        patch=(1, 2, 1),
+        windows_hu=HEAD_CT_WINDOWS_HU,
+        dim=4,
+        depths=(1, 1, 2, 1),
+        heads=(2, 2, 4, 4),
+        window=(2, 3, 4),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "swin-tiny", SwinSize(shape=shape, note="for tests"))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +64,7 @@ def runs(head_study, short, tmp_path_factory) -> dict[str, Path]:
     """A finished run of every network."""
     folder = tmp_path_factory.mktemp("networks")
     for name in BESIDE_VIT:
-        finetune(replace(short, network=name), head_study.prepared, folder / name)
+        finetune(replace(short, network=name, **SETTINGS.get(name, {})), head_study.prepared, folder / name)
     return {name: folder / name for name in BESIDE_VIT}
 
 
@@ -82,10 +104,15 @@ def rows_of(folder: Path) -> list[dict]:
 def test_a_run_leaves_a_package_that_predicts(head_study, runs, name):
     package = read_package(runs[name] / "model")
     assert package.card.architecture["network"] == name
-    assert (package.card.architecture["encoder"] is None) == (name == "unetrpp")
-    assert package.card.recipe == ("unetrpp, UNETR++ tiny" if name == "unetrpp" else f"{name}, UNETR++ tiny, vitiac-xs")
+    parts = {part for part in ("encoder", "unetrpp", "swin") if package.card.architecture[part] is not None}
+    network = NETWORKS[name]
+    assert ("encoder" in parts, "unetrpp" in parts, "swin" in parts) == (
+        network.has_encoder, network.unetrpp is not None, network.has_swin
+    )  # fmt: skip
+    assert package.card.recipe == RECIPES.get(name, f"{name}, UNETR++ tiny, vitiac-xs")
     assert (package.card.input.shape, package.card.input.windows_hu) == (CROP, HEAD_CT_WINDOWS_HU)
-    assert {key.split(".")[3] for key in package.weights if ".heads." in key} == {"0", "1", "2"}
+    heads = {key.split(".")[3] for key in package.weights if ".heads." in key}
+    assert heads == ({"0", "1", "2"} if network.unetrpp else set())
     rows = rows_of(runs[name])
     assert all({"dice_loss", "cross_entropy", "gradient_norm"} <= set(row) for row in rows)
     assert [row["step"] for row in rows if "score" in row] == [1, 2]
@@ -114,7 +141,7 @@ def cut_after(number: int):
 @pytest.mark.parametrize("name", BESIDE_VIT)
 def test_a_run_that_was_cut_goes_on_bit_for_bit(head_study, short, runs, tmp_path, name):
     """With dropout, stochastic depth and norms whose means are part of the state."""
-    config = replace(short, network=name)
+    config = replace(short, network=name, **SETTINGS.get(name, {}))
     with pytest.raises(Cut):
         finetune(config, head_study.prepared, tmp_path / "run", watch=cut_after(2))
     assert load_state(RunFolder(path=tmp_path / "run").last)[1]["step"] == 2
@@ -126,14 +153,17 @@ def test_a_run_that_was_cut_goes_on_bit_for_bit(head_study, short, runs, tmp_pat
         assert values == whole_values
         assert tensors.keys() == whole.keys()
         assert all(torch.equal(tensors[key], whole[key]) for key in tensors)
-        assert any(key.endswith("running_mean") and tensors[key].abs().max() > 0 for key in tensors)
+        seen = any(key.endswith("running_mean") and tensors[key].abs().max() > 0 for key in tensors)
+        assert seen == (name in WITH_UNETRPP)
     one, other = (read_package(folder / "model").weights for folder in (tmp_path / "run", runs[name]))
     assert all(np.array_equal(one[key], other[key]) for key in other)
     assert rows_of(tmp_path / "run") == rows_of(runs[name])
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_begins_from_a_hybrid_package(head_study, short, both, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("name", ["vit", *WITH_UNETRPP])
+def test_every_network_of_these_parts_begins_from_a_hybrid_package(
+    head_study, short, both, tmp_path, monkeypatch, name
+):
     begun = {}
 
     def stop(module, config, depth):
@@ -219,6 +249,8 @@ def test_the_checkerboard_is_of_patches_only(head_study, runs, tmp_path):
     with pytest.raises(ConfigError, match="no decoder from patches to voxels") as caught:
         draw_checkerboard([runs["hybrid"]], head_study.open(), tmp_path / "out")
     assert str(runs["hybrid"]) in caught.value.where
+    with pytest.raises(ConfigError, match="no decoder from patches to voxels"):
+        draw_checkerboard([runs["swin"]], head_study.open(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

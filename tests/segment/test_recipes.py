@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from apatite.ct.region import REGIONS
 from apatite.io.layouts import LAYOUTS, PUBLISHED
 from apatite.io.layouts.abdomen import ORGANS
 from apatite.nn.models import model_size
+from apatite.nn.swin.decoder import SwinDecoder
 from apatite.segment.model import SegmenterConfig
 from apatite.segment.recipes import RECIPES
 
@@ -56,6 +58,29 @@ def test_published_data_sets_build_on_their_crop(name):
     assert sum(p.numel() for p in segmenter.build().parameters()) > 1e5
 
 
+@pytest.mark.parametrize(("name", "labels"), [("smit", 13), ("smit_small", 7)])
+def test_a_swin_builds_on_its_crop(name, labels):
+    config = RECIPES[name]()
+    swin = model_size(config.model).encoder(
+        crop=config.crop, patch=config.patch, windows_hu=config.windows_hu, drop_path=config.drop_path, stem=config.stem
+    )
+    with torch.device("meta"):
+        decoder = SwinDecoder(swin, labels)
+    assert decoder.head.out_channels == labels
+    assert config.network == "swin"
+    assert swin.tokens == ((6, 6, 6) if name == "smit" else (3, 3, 3))
+
+
+def test_smits_figures_are_those_of_its_release():
+    config = RECIPES["smit"]()
+    assert (config.model, config.crop, config.batch, config.drop_path) == ("swin-smit", (96, 96, 96), 4, 0.3)
+    assert config.windows_hu == ((-175.0, 250.0),)
+    assert (config.optim.lr, config.optim.weight_decay, config.optim.layer_decay) == (1e-4, 1e-5, 1.0)
+    assert config.steps == 21 * 10_000
+    assert round(config.optim.warmup_fraction * config.steps) == 21 * 50
+    assert config.augment.flip_probability == 0
+
+
 def test_published_batches_are_those_of_the_public_code():
     found = {name: (RECIPES[name]().batch, RECIPES[name]().crop) for name in PUBLISHED}
     assert found == {
@@ -71,7 +96,7 @@ def test_published_batches_are_those_of_the_public_code():
 
 
 def test_mirrored_organs_come_in_pairs():
-    for name in ("synapse", "btcv"):
+    for name in ("synapse", "btcv", "smit"):
         for one, other in RECIPES[name]().augment.mirror_pairs:
             assert ORGANS[one].replace("right", "left") == ORGANS[other]
     paired = {value for pair in RECIPES["synapse"]().augment.mirror_pairs for value in pair}
@@ -83,7 +108,7 @@ def test_mirrored_organs_come_in_pairs():
 def test_pretraining_and_fine_tuning_look_at_the_same():
     from apatite.pretrain.recipes import RECIPES as PRETRAIN
 
-    for name in PUBLISHED:
+    for name in (*PUBLISHED, "smit", "smit_small"):
         before, after = PRETRAIN[name](), RECIPES[name]()
         for key in ("model", "patch", "crop", "windows_hu", "stem", "unetrpp"):
             assert getattr(before, key) == getattr(after, key), (name, key)

@@ -69,8 +69,12 @@ def bar(items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(stage, total=total if total is not None else _length(items), note="")
+        is_warned = False
         for item in items:
             progress.update(task, advance=1, note=_note(item))
+            if not is_warned and isinstance(item, dict) and item.get("is_collapsed"):
+                progress.console.print("warning: the run may have collapsed; see metrics.jsonl", markup=False)
+                is_warned = True
             yield item
 
 

@@ -38,11 +38,7 @@ class List(CommonFlags):
     def _models(self) -> dict[str, str]:
         from apatite.nn.models import MODELS
 
-        return {
-            name: f"width {size.dim}, {size.depth} blocks, {size.heads} heads; "
-            f"decoder {size.decoder.dim}/{size.decoder.depth}/{size.decoder.heads}; {size.note}"
-            for name, size in MODELS.items()
-        }
+        return {name: size.summary for name, size in MODELS.items()}
 
     def _networks(self) -> dict[str, str]:
         from apatite.segment.networks import NETWORKS
@@ -56,12 +52,14 @@ class List(CommonFlags):
 
     def _layouts(self) -> dict[str, str]:
         from apatite.io.layouts import LAYOUTS, PUBLISHED
+        from apatite.segment.foreign_layouts import LAYOUTS as FOREIGN
 
         titles = {name: split.title for name, split in PUBLISHED.items()}
-        return {
+        read = {
             f"index --layout {name}": titles.get(name) or (read.__doc__ or "").strip().split("\n")[0]
             for name, read in LAYOUTS.items()
         }
+        return read | {f"convert --layout {name}": layout.note for name, layout in FOREIGN.items()}
 
     def _recipes(self) -> dict[str, str]:
         from apatite.data.prepare import RECIPES as PREPARE

@@ -10,6 +10,7 @@ from apatite.cli.calibrate import Calibrate
 from apatite.cli.checkerboard import Checkerboard
 from apatite.cli.compare import Compare
 from apatite.cli.console import show
+from apatite.cli.convert import Convert
 from apatite.cli.demo import Demo
 from apatite.cli.doctor import Doctor
 from apatite.cli.draw import Draw
@@ -39,6 +40,7 @@ VERBS: dict[str, type] = {
     "prepare": Prepare,
     "quality": Quality,
     "pretrain": Pretrain,
+    "convert": Convert,
     "finetune": Finetune,
     "calibrate": Calibrate,
     "recalibrate": Recalibrate,

@@ -29,6 +29,7 @@ class Pretrain(TrainingFlags):
             "cases": made.cases,
             "last": row,
             "seconds_per_step": made.seconds_per_step,
+            "warning": made.warning,
         }
         lines = [f"{made.steps} steps on {made.cases} cases"]
         lines += [
@@ -44,6 +45,11 @@ class Pretrain(TrainingFlags):
             for branch in BRANCHES
             if f"{branch}_point_error_mm" in row
         ]
+        if "feature_spread" in row and "reconstruction" not in row:
+            lines.append(f"features: rank {row['effective_rank']:.1f}, crops apart by {row['feature_spread']:.2f}")
         if "probe_dice" in row:
             lines.append(f"frozen linear probe: Dice {row['probe_dice']:.3f}")
-        return Outcome(values=values, lines=[*lines, f"package: {made.package}"], is_shown=made.is_first)
+        lines.append(f"package: {made.package}")
+        if made.warning is not None:
+            lines.append(f"warning: {made.warning}; what to do: docs/explanation/self-distillation.md")
+        return Outcome(values=values, lines=lines, is_shown=made.is_first)

@@ -190,25 +190,6 @@ def num_visible(num_tokens: int, hidden_ratio: float) -> int:
     return visible
 
 
-def hide_randomly(
-    seed: int, step: int, sample_ids: Sequence[int], num_tokens: int, hidden_ratio: float
-) -> tuple[TokenChoice, TokenChoice]:
-    """Uniformly random hidden patches for each sample of a batch.
-
-    Args:
-        seed: Of the run.
-        step: Of the run.
-        sample_ids: Each sample's place in the step's batch.
-        num_tokens: Patches of a sample.
-        hidden_ratio: Share of them that is hidden.
-
-    Returns:
-        The visible and the hidden tokens, each ascending: `batch visible` and `batch hidden`.
-    """
-    drawn = HidingLaw(ratio=hidden_ratio).hide(seed, step, sample_ids, (1, 1, num_tokens))
-    return drawn.visible, drawn.hidden
-
-
 def _source(seed: int, step: int, sample: int, view: int) -> np.random.Generator:
     # The first view draws what a run of one view draws.
     return generator(seed, "hiding", step, sample, view) if view else generator(seed, "hiding", step, sample)

@@ -16,7 +16,7 @@ from apatite.core.intensity import Intensity
 from apatite.io.strict_json import levels
 
 FORMAT_VERSION = 1
-KINDS = ("encoder", "hybrid", "segmenter")
+KINDS = ("encoder", "swin", "hybrid", "segmenter")
 RESEARCH_USE_ONLY = (
     "Research prototype: not a medical device, not cleared or marked by any authority. "
     "Outputs must not be used for diagnosis, treatment or patient management."
@@ -86,7 +86,8 @@ class ModelCard:
     """The content of `model.json`.
 
     Attributes:
-        kind: `encoder` (a ViT) or `hybrid` (a UNETR++, with a ViT or without), both without labels; or `segmenter`.
+        kind: `encoder` (a ViT), `swin` or `hybrid` (a UNETR++, with a ViT or without), all without labels; or
+            `segmenter`.
         architecture: Values of the network's configuration.
         recipe: Name of the recipe that made it.
         input: What it must be given.

@@ -64,7 +64,11 @@ def distillation_loss(  # noqa: PLR0913 - two temperatures, and what most caller
         prototypes = student.prototypes.to(points.dtype)
         work = _Work(
             teacher=Logits.of(teacher, teacher_temperature, offset),
-            weights=points.new_full((len(points),), 1 / max(len(points), 1)) if weights is None else weights.detach(),
+            weights=(
+                points.new_full((len(points),), 1 / max(len(points), 1))
+                if weights is None
+                else weights.detach().to(points.dtype)
+            ),
             temperature=student_temperature,
             chunk_rows=chunk_rows,
             wants_points=torch.is_grad_enabled() and points.requires_grad,

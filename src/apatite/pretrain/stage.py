@@ -34,6 +34,7 @@ from apatite.nn.attention import AttentionKernel
 from apatite.nn.swin.config import SwinConfig
 from apatite.nn.vit import ViTConfig
 from apatite.pretrain.branches import Shapes
+from apatite.pretrain.collapse import collapse_warning
 from apatite.pretrain.config import PretrainConfig
 from apatite.pretrain.learned import learned_rows
 from apatite.pretrain.packaged import packaged
@@ -61,6 +62,7 @@ class Pretrained:
         last_row: The last row of the journal, with the health panel.
         seconds_per_step: Of every mix of formats that was timed; empty when the precision was given.
         is_first: Of the processes that shared the run, the one that wrote it.
+        warning: Why what was learned is of no use; `None` where nothing says so.
     """
 
     package: Path
@@ -69,6 +71,7 @@ class Pretrained:
     last_row: dict[str, float]
     seconds_per_step: dict[str, float]
     is_first: bool = True
+    warning: str | None = None
 
 
 def pretrain(
@@ -141,6 +144,7 @@ def _pretrain(config: PretrainConfig, prepared: Prepared, place: Place, watch: W
         last_row=run.last_row(),
         seconds_per_step=seconds,
         is_first=place.world.is_first,
+        warning=collapse_warning(run.journal.rows(), config.projection.prototypes) if place.world.is_first else None,
     )
 
 

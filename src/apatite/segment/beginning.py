@@ -1,13 +1,15 @@
 """What a fine-tuning run begins from: which parts of a package go where, written down so that it goes on from no other.
 
-    package holds            vit      unetrpp        hybrid         hybrid_decoder
-    a ViT                    the ViT  nothing        the ViT        the ViT
-    a UNETR++                nothing  all of it      all of it      its decoder
-    both                     the ViT  its UNETR++    both           the ViT and UNETR++'s decoder
+    package holds            vit      unetrpp        hybrid         hybrid_decoder                    swin
+    a ViT                    the ViT  nothing        the ViT        the ViT                           nothing
+    a UNETR++                nothing  all of it      all of it      its decoder                       nothing
+    both                     the ViT  its UNETR++    both           the ViT and UNETR++'s decoder     nothing
+    a Swin                   nothing  nothing        nothing        nothing                           the Swin
 
-What a network has no place for is dropped on purpose; what a package does not hold starts with fresh weights, and so do
-the segmentation heads and all that joins a ViT to UNETR++. Batch norms take over their weights and not the means of the
-data they saw, which pre-training had hidden patches in: training estimates them anew.
+Where nothing would be taken a run is refused. What a network has no place for is dropped on purpose; what a package
+does not hold starts with fresh weights, and so do the segmentation heads, the decoder of a ViT's tokens or of a Swin's
+maps, and all that joins a ViT to UNETR++. Batch norms take over their weights and not the means of the data they saw,
+which pre-training had hidden patches in: training estimates them anew.
 """
 
 from collections.abc import Mapping
@@ -22,15 +24,23 @@ from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
 from apatite.nn.hybrid import UNETRPPOnStates
 from apatite.nn.intensity import Window
+from apatite.nn.swin.config import SwinConfig
 from apatite.nn.unetrpp.network import UNETRPPConfig
 from apatite.segment.networks import NETWORKS, network_of
 from apatite.segment.transfer import TAKES, Rule, Take
 
-PRETRAINED = ("encoder", "hybrid")
-"""Kinds of package that a run can begin from: a ViT; or some of `PARTS`, whose names stand before their tensors'."""
+PRETRAINED = ("encoder", "swin", "hybrid")
+"""Kinds of package that a run can begin from: a ViT; a Swin; or some of `PARTS`, whose names stand before their
+tensors'."""
 PARTS = ("vit", "unetrpp")
+_ALONE = {"encoder": "vit", "swin": "swin"}
+"""What a package of each kind holds that holds one network by the names of its own."""
 _FREE = ("attention_dropout", "dropout")
 """Of UNETR++'s shape, what may differ from one stage to the next."""
+_FREE_OF_SWIN = ("crop", "windows_hu", "drop_path")
+"""Of a Swin's: its weights know no crop, and windows are compared by themselves."""
+_OF_EMBEDDING = ("patch", "dim", "normalises_embedding")
+"""Of a Swin's, what its embedding depends on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +80,7 @@ def rules_for(package: Package, network: str, take: Take) -> tuple[Rule, ...]:
     Args:
         package: As `read_pretrained` returns it.
         network: A key of `segment.networks.NETWORKS`.
-        take: The ViT's `embedding` alone, or all that there is a place for.
+        take: The `embedding` of the ViT or the Swin alone, or all that there is a place for.
 
     Raises:
         ModelError: nothing of it has a place there (`MODEL_SHAPE`).
@@ -95,9 +105,9 @@ _ITS_DECODER = (*_HEADS, Rule(source="unetrpp.decoder", target="decoder.unetrpp.
 
 
 def _held(package: Package) -> dict[str, str]:
-    """Which of `PARTS` a package holds, and what the names of their weights begin with."""
-    if package.card.kind == "encoder":
-        return {"vit": ""}
+    """Which networks a package holds, and what the names of their weights begin with."""
+    if package.card.kind in _ALONE:
+        return {_ALONE[package.card.kind]: ""}
     first = {name.partition(".")[0] for name in package.weights}
     return {part: part for part in PARTS if part in first}
 
@@ -106,8 +116,9 @@ def _rules(held: Mapping[str, str], network: str, take: Take) -> list[Rule]:
     """The table at the top; empty where nothing has a place."""
     wanted = network_of(network)
     rules: list[Rule] = []
-    if "vit" in held and wanted.has_encoder:
-        rules += [replace(rule, source=f"{held['vit']}.{rule.source}".strip(".")) for rule in TAKES[take]]
+    for part, is_wanted in (("vit", wanted.has_encoder), ("swin", wanted.has_swin)):
+        if part in held and is_wanted:
+            rules += [replace(rule, source=f"{held[part]}.{rule.source}".strip(".")) for rule in TAKES[take]]
     if "unetrpp" in held and wanted.unetrpp is not None and take == "encoder":
         rules += _ITS_DECODER if issubclass(wanted.unetrpp, UNETRPPOnStates) else _ALL_OF_IT
     return rules
@@ -167,16 +178,39 @@ def refuse_another_unetrpp(shape: UNETRPPConfig | None, package: Package | None)
         return
     said_of_it = package.card.architecture.get("unetrpp")
     held = said_of_it if isinstance(said_of_it, dict) else {}
-    wanted = dump(shape)
-    differing = sorted(key for key in wanted if key not in _FREE and held.get(key) != wanted[key])
-    if differing:
-        said = ", ".join(f"{key} {held.get(key)}, not {wanted[key]}" for key in differing)
+    said = _differences(held, {key: value for key, value in dump(shape).items() if key not in _FREE})
+    if said:
         raise ModelError(
             f"its UNETR++ has {said}",
             where="--init-from",
             fix="use the crop, windows and unetrpp.… of pre-training",
             code="MODEL_SHAPE",
         )
+
+
+def refuse_another_swin(shape: SwinConfig | None, package: Package | None, take: Take) -> None:
+    """Of a Swin of another convention every tensor fits, of other heads nearly every one; they mean something else.
+
+    Raises:
+        ModelError: the package's Swin is of another shape than the run's (`MODEL_SHAPE`).
+    """
+    if shape is None or package is None or "swin" not in _held(package):
+        return
+    counted = _OF_EMBEDDING if take == "embedding" else set(dump(shape)) - set(_FREE_OF_SWIN)
+    said = _differences(package.card.architecture, {k: v for k, v in dump(shape).items() if k in counted})
+    if said:
+        raise ModelError(
+            f"its Swin has {said}",
+            where="--init-from",
+            fix="use the model and the patch of pre-training",
+            code="MODEL_SHAPE",
+        )
+
+
+def _differences(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """In which values two architectures differ, in words; empty where they do not."""
+    differing = sorted(key for key in wanted if held.get(key) != wanted[key])
+    return ", ".join(f"{key} {held.get(key)}, not {wanted[key]}" for key in differing)
 
 
 def refuse_another_beginning(out: Path, about: Mapping[str, Any]) -> None:

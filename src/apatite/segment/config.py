@@ -23,15 +23,15 @@ class FinetuneConfig:
 
     Attributes:
         network: A key of `segment.networks.NETWORKS`; what it does not have, it does not read the settings of.
-        model: A key of `nn.models.MODELS`: the ViT.
-        patch: Edges of a patch in voxels.
+        model: A key of `nn.models.MODELS`: the ViT, or the Swin of the network `swin`.
+        patch: Edges of a patch in voxels; `None` for the model's own, 4 of a ViT and 2 of a Swin.
         crop: Edges of a crop of whole volumes; `None` for regions, which come whole.
         windows_hu: One input channel per window.
         stem: How a patch becomes a token, `linear` or `conv`; the same as the encoder's to take it over.
         decoder: The segmentation decoder of the network `vit`.
         unetrpp: UNETR++, in the other networks.
         deep_supervision: Whether UNETR++ learns from logits on two coarser grids as well.
-        drop_path: Stochastic depth of the ViT.
+        drop_path: Stochastic depth of the ViT or the Swin.
         steps: Optimiser steps.
         batch: Samples per step.
         drop_empty_cases: Leave out labelled cases without any label in them, as the paper does.
@@ -40,7 +40,7 @@ class FinetuneConfig:
         hold_out: Cases never to learn from, as `vendor=GE` (`io.hold_out`).
         augment: What is varied in training.
         take: What `--init-from` takes over: the whole `encoder`, and of UNETR++ what the network has of it; or the
-            ViT's patch `embedding` alone.
+            patch `embedding` of the ViT or the Swin alone.
         min_coverage: Share of each part that is taken which `--init-from` must fill.
         seed: Of weights and draws.
         optim: Rates.
@@ -53,7 +53,7 @@ class FinetuneConfig:
 
     network: str = "vit"
     model: str = "vitiac-s"
-    patch: Edges = (4, 4, 4)
+    patch: Edges | None = None
     crop: Edges | None = None
     windows_hu: tuple[Window, ...] = HEAD_CT_WINDOWS_HU
     stem: StemName = "linear"

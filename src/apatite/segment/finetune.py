@@ -17,7 +17,7 @@ from apatite.data.augment import AugmentConfig
 from apatite.data.augmented import Augmented
 from apatite.data.batches import Batches
 from apatite.data.feed import fed, held_on
-from apatite.data.sources import crop_of, open_source
+from apatite.data.sources import open_source
 from apatite.engine.fit import FitPlan
 from apatite.engine.optim import build_optimizer
 from apatite.engine.place import Place, Resume, occupy
@@ -29,7 +29,6 @@ from apatite.io.model_package import Package, write_package
 from apatite.io.run_folder import RunFolder
 from apatite.io.store import Prepared
 from apatite.losses.overlap import Sum, as_it_is
-from apatite.nn.models import model_size
 from apatite.segment.beginning import (
     Beginning,
     about_beginning,
@@ -37,6 +36,7 @@ from apatite.segment.beginning import (
     read_pretrained,
     refuse_another_beginning,
     refuse_another_intensity,
+    refuse_another_swin,
     refuse_another_unetrpp,
     refuse_other_windows,
     rules_for,
@@ -45,6 +45,7 @@ from apatite.segment.config import FinetuneConfig
 from apatite.segment.labelled import labelled_rows
 from apatite.segment.model import SegmenterConfig, SegmentTask
 from apatite.segment.networks import network_of
+from apatite.segment.shape import segmenter_config
 from apatite.segment.transfer import Coverage, transfer
 from apatite.segment.validate import Validation
 
@@ -116,9 +117,12 @@ def finetune(
 def _finetune(config: FinetuneConfig, prepared: Prepared, place: Place, began: Beginning, watch: Watch) -> Finetuned:
     rows = labelled_rows(prepared, config)
     shape = segmenter_config(config, prepared)
+    if shape.transformer is not None:
+        config = replace(config, patch=shape.transformer.patch)  # the model's own is written down
     if not place.is_resumed:  # a run that was begun goes on as it began
         refuse_other_windows(began.package, shape.windows_hu)
         refuse_another_unetrpp(shape.unetrpp, began.package)
+        refuse_another_swin(shape.swin, began.package, config.take)
     source = open_source(prepared, rows, config.crop, held_on(config.feed, choose_device(config.device).type))
     draw = Batches(source, config.batch, config.seed, labelled=True, share=place.world.share)
     batches = Augmented(draw, augment_config(config, prepared), config.seed)
@@ -166,34 +170,6 @@ def _begin(place: Place, config: FinetuneConfig, about: dict[str, Any]) -> None:
         RunFolder.create(place.folder.path, about)
     if not place.is_resumed or place.is_inexact:
         write_yaml(place.folder.config, config)
-
-
-def segmenter_config(config: FinetuneConfig, prepared: Prepared) -> SegmenterConfig:
-    """The segmenter of a run on a prepared folder.
-
-    Raises:
-        ConfigError: its crop does not suit the network.
-    """
-    network, crop = network_of(config.network), crop_of(prepared, config.crop)
-    encoder = unetrpp = None
-    if network.has_encoder:
-        encoder = model_size(config.model).encoder(
-            crop=crop,
-            patch=config.patch,
-            windows_hu=config.windows_hu,
-            drop_path=config.drop_path,
-            stem=config.stem,
-        )
-    if network.unetrpp is not None:
-        unetrpp = config.unetrpp.config(crop, config.windows_hu)
-    return SegmenterConfig(
-        encoder=encoder,
-        decoder=config.decoder,
-        num_labels=len(prepared.label_values),
-        network=config.network,
-        unetrpp=unetrpp,
-        deep_supervision=config.deep_supervision and unetrpp is not None,
-    )
 
 
 def augment_config(config: FinetuneConfig, prepared: Prepared) -> AugmentConfig:
@@ -273,6 +249,8 @@ def _card(
 def _recipe(config: FinetuneConfig) -> str:
     """What the network is, in a few words."""
     network = network_of(config.network)
+    if network.has_swin:
+        return f"{config.model}, decoder of Swin UNETR"
     if network.unetrpp is None:
         return f"{config.model}, {config.decoder.name} decoder"
     vit = f", {config.model}" if network.has_encoder else ""

@@ -18,6 +18,9 @@ from apatite.nn.decoders.decoder import Decoder
 from apatite.nn.decoders.registry import DecoderConfig
 from apatite.nn.hybrid import NoEncoder, UNETRPPAlone
 from apatite.nn.intensity import Window
+from apatite.nn.swin.config import SwinConfig
+from apatite.nn.swin.decoder import SwinDecoder
+from apatite.nn.swin.network import Swin
 from apatite.nn.unetrpp.network import UNETRPPConfig
 from apatite.nn.vit import Encoded, ViT, ViTConfig
 from apatite.segment.networks import network_of
@@ -37,6 +40,7 @@ class SegmenterConfig:
         network: A key of `segment.networks.NETWORKS`.
         unetrpp: UNETR++; `None` where the network has none.
         deep_supervision: Whether UNETR++ has logits on two coarser grids as well, to learn from.
+        swin: The Swin, which brings its own decoder; `None` where the network has none.
     """
 
     encoder: ViTConfig | None = field(default_factory=ViTConfig)
@@ -45,22 +49,24 @@ class SegmenterConfig:
     network: str = "vit"
     unetrpp: UNETRPPConfig | None = None
     deep_supervision: bool = False
+    swin: SwinConfig | None = None
 
     def __post_init__(self) -> None:
         wanted = network_of(self.network)
-        if (wanted.has_encoder, wanted.unetrpp is not None) != (self.encoder is not None, self.unetrpp is not None):
+        given = tuple(part is not None for part in (self.encoder, self.unetrpp, self.swin))
+        if (wanted.has_encoder, wanted.unetrpp is not None, wanted.has_swin) != given:
             raise ConfigError(
                 f"the network {self.network} is {wanted.note}, and other parts were given",
-                fix="give encoder and unetrpp where the network has them, and nowhere else",
+                fix="give encoder, unetrpp and swin where the network has them, and nowhere else",
             )
         shapes = {(part.crop, part.windows_hu) for part in self._parts}
         if len(shapes) > 1:
             raise ConfigError("encoder and unetrpp look at different crops or windows", fix="give both the same")
 
     @property
-    def _parts(self) -> list[ViTConfig | UNETRPPConfig]:
+    def _parts(self) -> list[ViTConfig | UNETRPPConfig | SwinConfig]:
         """What sees the image."""
-        return [part for part in (self.encoder, self.unetrpp) if part is not None]
+        return [part for part in (self.encoder, self.unetrpp, self.swin) if part is not None]
 
     @property
     def crop(self) -> Edges:
@@ -73,9 +79,14 @@ class SegmenterConfig:
         return self._parts[0].windows_hu
 
     @property
+    def transformer(self) -> ViTConfig | SwinConfig | None:
+        """What is pre-trained by itself: the ViT or the Swin; `None` without either."""
+        return self.encoder or self.swin
+
+    @property
     def encoder_depth(self) -> int:
-        """Blocks of the ViT, 0 without one."""
-        return 0 if self.encoder is None else self.encoder.depth
+        """Blocks of the ViT, or of all stages of the Swin; 0 without either."""
+        return 0 if self.transformer is None else self.transformer.depth
 
     def build(self, kernel: AttentionKernel | None = None) -> "Segmenter":
         """The model, freshly initialised from torch's current random state."""
@@ -88,8 +99,8 @@ class Segmenter(nn.Module):
     def __init__(self, config: SegmenterConfig, kernel: AttentionKernel) -> None:
         super().__init__()
         self.config = config
-        self.encoder: ViT | NoEncoder = (
-            NoEncoder(config.windows_hu) if config.encoder is None else config.encoder.build(kernel)
+        self.encoder: ViT | Swin | NoEncoder = (
+            NoEncoder(config.windows_hu) if config.transformer is None else config.transformer.build(kernel)
         )
         self.decoder = _decoder(config, kernel)
 
@@ -114,8 +125,10 @@ class Segmenter(nn.Module):
         return self(image_hu).float().sigmoid()
 
 
-def _decoder(config: SegmenterConfig, kernel: AttentionKernel) -> Decoder | UNETRPPAlone:
+def _decoder(config: SegmenterConfig, kernel: AttentionKernel) -> Decoder | UNETRPPAlone | SwinDecoder:
     """With fresh weights."""
+    if config.swin is not None:
+        return SwinDecoder(config.swin, config.num_labels)
     way = network_of(config.network).unetrpp
     if way is not None:
         assert config.unetrpp is not None, "the config was checked"

@@ -1,7 +1,8 @@
-"""The segmenters by name: which of a ViT, a decoder of its tokens, and UNETR++ each is made of.
+"""The segmenters by name: which of a ViT, a decoder of its tokens, UNETR++ and a Swin each is made of.
 
 Source: UNETR++ by Shaker et al. 2024 (arXiv 2212.04497); that a pre-trained ViT complements it, after Gu et al. 2024
-(arXiv 2406.10519), in either of two ways: which one is theirs is not known to us.
+(arXiv 2406.10519), in either of two ways: which one is theirs is not known to us; a Swin and its decoder by Hatamizadeh
+et al. 2022 (arXiv 2201.01266).
 """
 
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ class Network:
     Attributes:
         note: In one line.
         has_encoder: Whether there is a ViT.
-        unetrpp: In which way UNETR++ is there; `None` where the decoder is one of `nn.decoders.registry`.
+        unetrpp: In which way UNETR++ is there; `None` where the decoder is one of `nn.decoders.registry`, or a Swin's.
+        has_swin: Whether there is a Swin, which brings its own decoder.
     """
 
     note: str
     has_encoder: bool
     unetrpp: type[UNETRPPAlone] | None
+    has_swin: bool = False
 
 
 NETWORKS: Final[dict[str, Network]] = {
@@ -38,6 +41,12 @@ NETWORKS: Final[dict[str, Network]] = {
         note="the ViT, its states in place of UNETR++'s stages, and UNETR++'s decoder",
         has_encoder=True,
         unetrpp=UNETRPPOnStates,
+    ),
+    "swin": Network(
+        note="a Swin transformer, and the U-Net of its maps that Swin UNETR and SMIT have",
+        has_encoder=False,
+        unetrpp=None,
+        has_swin=True,
     ),
 }
 

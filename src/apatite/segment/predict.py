@@ -6,6 +6,7 @@ original pixels, because calcium is measured there and nowhere else.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Final
 
@@ -152,7 +153,7 @@ def _config_of(card: ModelCard) -> SegmenterConfig:
 
 def _numbers_in_tables(config: SegmenterConfig) -> int:
     """The most that a network makes besides weights whose shapes can be told without memory for them."""
-    numbers, encoder, unetrpp = 0, config.encoder, config.unetrpp
+    numbers, encoder, unetrpp, swin = 0, config.encoder, config.unetrpp, config.swin
     if encoder is not None:
         numbers += encoder.num_tokens * max(encoder.dim, config.decoder.mae.dim)
     if unetrpp is not None:
@@ -162,6 +163,9 @@ def _numbers_in_tables(config: SegmenterConfig) -> int:
     if encoder is not None and unetrpp is not None:
         grids = [edges for grid in unetrpp.stages for edges in zip(encoder.tokens, grid, strict=True)]
         numbers += sum(have * want for have, want in grids)
+    if swin is not None:
+        # No table is as large as the crop, so the image counts; the offsets along three axes of a window's tokens.
+        numbers += prod(swin.crop) + 3 * prod(swin.window) ** 2
     return numbers
 
 

@@ -36,8 +36,8 @@ TAKES: Final[dict[Take, tuple[Rule, ...]]] = {
     "encoder": (Rule(source="", target="encoder"),),
     "embedding": (Rule(source="embed", target="encoder.embed"), Rule(source="", target=None)),
 }
-"""What of a pre-trained ViT goes into a segmenter; where only the embedding is taken, the blocks start with fresh
-weights. The floor then asks for its share of the embedding."""
+"""What of a pre-trained ViT or Swin goes into a segmenter; where only the embedding is taken, the blocks start with
+fresh weights. The floor then asks for its share of the embedding."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apatite.nn.swin.windows import are_apart, plan_windows, relative_places
+from apatite.nn.swin.windows import are_apart, plan_windows, relative_places, sides_of
 
 CPU = torch.device("cpu")
 EDGES = st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 7))
@@ -38,8 +38,8 @@ def test_a_shifted_window_begins_half_a_window_further():
 def test_a_grid_that_one_window_covers_is_not_shifted_there():
     plan = plan_windows((3, 8, 4), (4, 4, 4), shifted=True)
     assert (plan.window, plan.shift, plan.padded) == ((3, 4, 4), (0, 2, 0), (3, 8, 4))
-    assert are_apart(plan_windows((3, 4, 2), (4, 4, 4), shifted=True), CPU) is None
-    assert are_apart(plan_windows((8, 8, 8), (4, 4, 4), shifted=False), CPU) is None
+    assert sides_of(plan_windows((3, 4, 2), (4, 4, 4), shifted=True), CPU) is None
+    assert sides_of(plan_windows((8, 8, 8), (4, 4, 4), shifted=False), CPU) is None
 
 
 @pytest.mark.parametrize(("grid", "window"), [((4, 6, 8), (2, 3, 4)), ((5, 4, 3), (4, 2, 4)), ((9, 2, 7), (4, 4, 3))])
@@ -50,20 +50,20 @@ def test_tokens_are_apart_where_rolling_brought_them_together(grid, window):
     # As if the grid were whole windows: the padding is rolled with the rest.
     whole = plan_windows(plan.padded, window, shifted=True)
     cut = whole.cut(places)
-    apart = are_apart(plan, CPU)
-    assert apart is not None
+    sides = sides_of(plan, CPU)
+    assert sides is not None
     distance = (cut[:, :, None] - cut[:, None, :]).abs()
-    assert torch.equal(apart, (distance >= torch.tensor(plan.window)).any(-1))
+    assert torch.equal(are_apart(sides), (distance >= torch.tensor(plan.window)).any(-1))
 
 
 def test_tables_made_while_nothing_is_learned_serve_learning_too():
     plan = plan_windows((10, 6, 11), (5, 3, 4), shifted=True)
     with torch.inference_mode():
-        are_apart(plan, CPU)
+        sides_of(plan, CPU)
         relative_places((5, 3, 4), (5, 2, 4), CPU, counts_from_first=False)
-    apart = are_apart(plan, CPU)
-    assert apart is not None
-    assert not apart.is_inference()
+    sides = sides_of(plan, CPU)
+    assert sides is not None
+    assert not sides.is_inference()
     assert not relative_places((5, 3, 4), (5, 2, 4), CPU, counts_from_first=False).is_inference()
 
 

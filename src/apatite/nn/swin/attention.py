@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from apatite.core.types import Edges
 from apatite.nn.attention import AttentionKernel
 from apatite.nn.linear import Linear
-from apatite.nn.swin.attention_cpu import Apart, Bias, Mixed, QueriesKeysValues, attend_in_windows
-from apatite.nn.swin.windows import Windowed, relative_places
+from apatite.nn.swin.attention_cpu import Bias, Mixed, QueriesKeysValues, attend_in_windows
+from apatite.nn.swin.windows import Sides, Windowed, are_apart, relative_places
 
 BIAS_SPREAD = 0.02
 """Standard deviation of a fresh table."""
@@ -31,11 +31,12 @@ class WindowAttention(nn.Module):
         kernel: How linear layers are computed.
         qkv_bias: Whether queries, keys and values have one.
         counts_from_first: `nn.swin.config.Convention`.
+        along_ijk: The same.
     """
 
     undecayed = ("relative_position_bias_table",)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one row of a table of stages
         self,
         *,
         dim: int,
@@ -44,9 +45,11 @@ class WindowAttention(nn.Module):
         kernel: AttentionKernel,
         qkv_bias: bool,
         counts_from_first: bool,
+        along_ijk: bool = False,
     ) -> None:
         super().__init__()
-        self.heads, self.window, self.counts_from_first = heads, window, counts_from_first
+        self.heads, self.window = heads, window
+        self.counts_from_first, self.along_ijk = counts_from_first, along_ijk
         offsets = (2 * window[0] - 1) * (2 * window[1] - 1) * (2 * window[2] - 1)
         self.relative_position_bias_table = nn.Parameter(torch.empty(offsets, heads))
         by_onednn = kernel.by_onednn
@@ -54,26 +57,28 @@ class WindowAttention(nn.Module):
         self.proj = Linear(dim, dim, by_onednn=by_onednn)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=BIAS_SPREAD)
 
-    def forward(self, tokens: Windowed, window: Edges, apart: Apart | None) -> Windowed:
+    def forward(self, tokens: Windowed, window: Edges, sides: Sides | None) -> Windowed:
         """Mix the tokens of each window; the shape does not change.
 
         Args:
             tokens: The windows, sample by sample.
             window: Their edges, none longer than a whole window's.
-            apart: For the windows of one sample, which two tokens may not see each other; `None` where all may.
+            sides: Tokens of a window see those of the same number; `None` where all see each other.
         """
         qkv = rearrange(self.qkv(tokens), "b n (three h d) -> b n three h d", three=3, h=self.heads)
         attend = attend_in_windows if tokens.device.type == "cpu" else _attend_at_once
-        return self.proj(attend(qkv, self._bias(window, tokens.device), apart).flatten(2))
+        return self.proj(attend(qkv, self._bias(window, tokens.device), sides).flatten(2))
 
     def _bias(self, window: Edges, device: torch.device) -> Bias:
-        places = relative_places(self.window, window, device, counts_from_first=self.counts_from_first)
+        places = relative_places(
+            self.window, window, device, counts_from_first=self.counts_from_first, along_ijk=self.along_ijk
+        )
         return rearrange(self.relative_position_bias_table[places], "n m h -> h n m")
 
 
-def _attend_at_once(qkv: QueriesKeysValues, bias: Bias, apart: Apart | None) -> Mixed:
+def _attend_at_once(qkv: QueriesKeysValues, bias: Bias, sides: Sides | None) -> Mixed:
     """The same by torch's kernel; the windows of a sample stand beside its heads, so that one table serves all."""
-    added = bias[None] if apart is None else bias.masked_fill(apart[:, None], -torch.inf)
+    added = bias[None] if sides is None else bias.masked_fill(are_apart(sides)[:, None], -torch.inf)
     kinds = len(added)
     q, k, v = rearrange(qkv, "(b w) n three h d -> three b (w h) n d", w=kinds)
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=added.flatten(0, 1)[None].to(q.dtype))

@@ -15,7 +15,7 @@ from apatite.nn.drop_path import DropPath
 from apatite.nn.linear import Linear
 from apatite.nn.swin.attention import WindowAttention
 from apatite.nn.swin.config import Corner, SwinConfig
-from apatite.nn.swin.windows import Grid, are_apart, plan_windows
+from apatite.nn.swin.windows import Grid, plan_windows, sides_of
 
 Merged = Float[Tensor, "batch _ _ _ _"]
 """A grid half as long along each axis and twice as wide."""
@@ -60,6 +60,7 @@ class Block(nn.Module):
             kernel=kernel,
             qkv_bias=config.qkv_bias,
             counts_from_first=convention.counts_from_first,
+            along_ijk=convention.along_ijk,
         )
         self.mlp_norm = nn.LayerNorm(dim)
         wide = Linear(dim, config.mlp_ratio * dim, by_onednn=kernel.by_onednn)
@@ -76,7 +77,7 @@ class Block(nn.Module):
     def _attend(self, tokens: Grid) -> Grid:
         _, depth, height, width, _ = tokens.shape
         plan = plan_windows((depth, height, width), self.window, shifted=self.shifted)
-        mixed = self.attention(plan.cut(tokens), plan.window, are_apart(plan, tokens.device))
+        mixed = self.attention(plan.cut(tokens), plan.window, sides_of(plan, tokens.device))
         return plan.join(mixed)
 
 

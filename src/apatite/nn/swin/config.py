@@ -30,7 +30,7 @@ CELL_PATCHES: Final = 8
 
 PerStage = tuple[int, int, int, int]
 Corner = tuple[int, int, int]
-ConventionName = Literal["smit", "monai", "monai-1.4"]
+ConventionName = Literal["smit", "monai", "monai-1.4", "monai-ijk", "monai-1.4-ijk"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +45,25 @@ class Convention:
             without weights.
         counts_from_first: In a window that a small grid makes smaller, the relative positions are looked up as those of
             as many first tokens of a whole window. That is wrong, and weights were trained with it.
+        along_ijk: Which tokens are the first was settled along i, j, k (width, height, depth), as arrays ran where the
+            weights were trained. The neighbours are along our axes either way.
     """
 
     neighbours: tuple[Corner, ...]
     skips_at_ends: bool
     counts_from_first: bool
+    along_ijk: bool = False
 
 
 _SMIT_ORDER = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 1), (1, 0, 1), (1, 1, 1))
 _MONAI_ORDER = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1))
 _MONAI_TWICE = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1))
+
+
+def _turned(published: tuple[Corner, ...]) -> tuple[Corner, ...]:
+    """Along depth, height, width, of what is along i, j, k."""
+    return tuple((k, j, i) for i, j, k in published)
+
 
 CONVENTIONS: Final[dict[ConventionName, Convention]] = {
     "smit": Convention(neighbours=_SMIT_ORDER, skips_at_ends=True, counts_from_first=False),
@@ -62,6 +71,14 @@ CONVENTIONS: Final[dict[ConventionName, Convention]] = {
     # Until 1.4 two neighbours came twice and two never (Project-MONAI/MONAI, issue 8284, corrected by 8285); weights
     # that were published before, as those of its own pre-training, were trained so.
     "monai-1.4": Convention(neighbours=_MONAI_TWICE, skips_at_ends=False, counts_from_first=True),
+    # For weights that MONAI trained: its arrays run along i, j, k, and neither the first tokens nor the neighbours that
+    # come twice are the same in our axes.
+    "monai-ijk": Convention(
+        neighbours=_turned(_MONAI_ORDER), skips_at_ends=False, counts_from_first=True, along_ijk=True
+    ),
+    "monai-1.4-ijk": Convention(
+        neighbours=_turned(_MONAI_TWICE), skips_at_ends=False, counts_from_first=True, along_ijk=True
+    ),
 }
 
 

@@ -63,6 +63,16 @@ class SwinSize:
         )
 
 
+_UNETR = SwinConfig(
+    windows_hu=((-1000.0, 1000.0),),
+    depths=(2, 2, 2, 2),
+    heads=(3, 6, 12, 24),
+    window=(7, 7, 7),
+    qkv_bias=True,
+    normalises_embedding=False,
+    convention="monai",
+)
+
 SWINS: Final[dict[str, SwinSize]] = {
     "swin-smit": SwinSize(shape=SwinConfig(windows_hu=(ABDOMEN_HU,)), note="of SMIT's release, 2022"),
     "swin-smit-2025": SwinSize(
@@ -85,17 +95,13 @@ SWINS: Final[dict[str, SwinSize]] = {
         ),
         note="of the same lab's heart model",
     ),
-    "swin-unetr": SwinSize(
-        shape=SwinConfig(
-            windows_hu=((-1000.0, 1000.0),),
-            depths=(2, 2, 2, 2),
-            heads=(3, 6, 12, 24),
-            window=(7, 7, 7),
-            qkv_bias=True,
-            normalises_embedding=False,
-            convention="monai",
-        ),
-        note="of MONAI's Swin UNETR",
+    "swin-unetr": SwinSize(shape=_UNETR, note="of MONAI's Swin UNETR"),
+    "swin-unetr-ijk": SwinSize(
+        shape=replace(_UNETR, convention="monai-ijk"), note="the same, for weights that MONAI 1.5 or later trained"
+    ),
+    "swin-unetr-1.4-ijk": SwinSize(
+        shape=replace(_UNETR, convention="monai-1.4-ijk"),
+        note="the same, for weights that MONAI 1.4 or earlier trained, as its self-supervised ones",
     ),
     "swin-xs": SwinSize(
         shape=SwinConfig(crop=(48, 48, 48), windows_hu=(ABDOMEN_HU,), dim=24, depths=(2, 2, 2, 2), heads=(2, 2, 4, 4)),

@@ -23,6 +23,9 @@ Grid = Float[Tensor, "batch depth height width dim"]
 Windowed = Float[Tensor, "windows inside dim"]
 """The tokens of each window, sample by sample; in one window the order is that of the grid."""
 
+Sides = Int[Tensor, "kinds inside"]
+"""For the windows of one sample, a number for each token; in one window, equal ones may see each other."""
+
 KEPT = 32
 """Grids whose tables are remembered: some for each stage of a few sizes of image."""
 
@@ -82,29 +85,33 @@ def plan_windows(grid: Edges, window: Edges, *, shifted: bool) -> WindowPlan:
     return WindowPlan(grid=grid, window=(depth, height, width), shift=(z, y, x))
 
 
-def are_apart(plan: WindowPlan, device: torch.device) -> Bool[Tensor, "windows inside inside"] | None:
-    """Which two tokens of a window come from opposite faces; `None` where nothing is shifted."""
-    return _apart(plan, device) if any(plan.shift) else None
+def sides_of(plan: WindowPlan, device: torch.device) -> Sides | None:
+    """From which faces the tokens of each window come; `None` where nothing is shifted."""
+    return _sides(plan, device) if any(plan.shift) else None
+
+
+def are_apart(sides: Sides) -> Bool[Tensor, "kinds inside inside"]:
+    """Which two tokens of a window come from opposite faces, and may not see each other."""
+    return sides[:, :, None] != sides[:, None, :]
 
 
 @lru_cache(maxsize=KEPT)
-def _apart(plan: WindowPlan, device: torch.device) -> Bool[Tensor, "windows inside inside"]:
+def _sides(plan: WindowPlan, device: torch.device) -> Sides:
     # A table made while nothing is learned must also serve where something is.
     with torch.inference_mode(mode=False), torch.no_grad():
-        region = torch.zeros(plan.padded)
+        side = torch.zeros(plan.padded)
         for axis, (edge, size, step) in enumerate(zip(plan.padded, plan.window, plan.shift, strict=True)):
             place = torch.arange(edge)
             part = (place >= edge - size).float() + (place >= edge - step) if step else torch.zeros(edge)
             shape = [edge if other == axis else 1 for other in range(3)]
-            region = 3 * region + part.view(shape)
+            side = 3 * side + part.view(shape)
         rolled = WindowPlan(grid=plan.padded, window=plan.window, shift=(0, 0, 0))
-        inside = rolled.cut(region[None, ..., None])[..., 0]
-        return (inside[:, :, None] != inside[:, None, :]).to(device)
+        return rolled.cut(side[None, ..., None])[..., 0].to(device, torch.int8)
 
 
 @lru_cache(maxsize=KEPT)
 def relative_places(
-    whole: Edges, window: Edges, device: torch.device, *, counts_from_first: bool
+    whole: Edges, window: Edges, device: torch.device, *, counts_from_first: bool, along_ijk: bool = False
 ) -> Int[Tensor, "inside inside"]:
     """For each two tokens of a window, where their offset stands in a table of all offsets of a whole window.
 
@@ -113,12 +120,25 @@ def relative_places(
         window: Edges of the window, none longer.
         device: Where it is needed.
         counts_from_first: `nn.swin.config.Convention`.
+        along_ijk: The same.
     """
     with torch.inference_mode(mode=False):
-        corners = whole if counts_from_first else window
-        places = torch.cartesian_prod(*map(torch.arange, corners))
+        places = _first_places(whole, window, along_ijk) if counts_from_first else _places(window)
         offset = places[:, None] - places[None, :] + torch.tensor(whole) - 1
         row, plane = 2 * whole[2] - 1, (2 * whole[1] - 1) * (2 * whole[2] - 1)
-        table = offset[..., 0] * plane + offset[..., 1] * row + offset[..., 2]
-        inside = window[0] * window[1] * window[2]
-        return table[:inside, :inside].to(device)
+        return (offset[..., 0] * plane + offset[..., 1] * row + offset[..., 2]).to(device)
+
+
+def _places(window: Edges) -> Int[Tensor, "inside axes"]:
+    return torch.cartesian_prod(*map(torch.arange, window))
+
+
+def _first_places(whole: Edges, window: Edges, along_ijk: bool) -> Int[Tensor, "inside axes"]:
+    """Places of the first tokens of a whole window, in the order of as many of a smaller one."""
+    depth, height, width = window
+    inside = depth * height * width
+    if not along_ijk:
+        return _places(whole)[:inside]
+    # Both orders run along width first; the smaller window's is put back into ours.
+    first = _places((whole[2], whole[1], whole[0]))[:inside].flip(-1)
+    return first[torch.arange(inside).view(width, height, depth).permute(2, 1, 0).flatten()]
