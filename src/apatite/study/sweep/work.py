@@ -164,7 +164,7 @@ def _record(grid: Grid, row: SweepRow, run: RunFolder, config: PretrainConfig | 
         steps=0,
         seconds={},
         num_parameters=package.num_parameters,
-        patch_mm=None if row.axes["patch"] is None else patch_mm(config.patch, spec.spacing_mm),
+        patch_mm=None if row.axes["patch"] is None or config.patch is None else patch_mm(config.patch, spec.spacing_mm),
         spacing_mm=spec.spacing_mm,
         crop=spec.shape,
         config=dump(config),
