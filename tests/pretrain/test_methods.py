@@ -118,3 +118,14 @@ def test_other_weights_by_term_and_by_branch():
 def test_a_weight_of_no_term_is_refused(name):
     with pytest.raises(ConfigError, match="has no term"):
         METHODS["topo_mae"].reweighted({name: 1.0})
+
+
+def test_a_method_says_in_one_line_what_it_is():
+    assert METHODS["ibot"].summary.startswith(
+        "student: mpd 1, itd 1; 10% to 50% hidden in blocks in 50% of the views; 2 views, 4 local views; read at stage4; "
+    )
+    assert METHODS["smit_twins"].summary.split("; ")[1:3] == ["70% hidden", "2 views, whole cells apart"]
+    assert METHODS["dino"].summary.split("; ")[1] == "nothing hidden"
+    assert METHODS["rotation"].summary.split("; ")[2] == "turned"
+    # No two entries look the same, so that one can be told from the other.
+    assert len({method.summary for method in METHODS.values()}) == len(METHODS)

@@ -30,10 +30,7 @@ class List(CommonFlags):
     def _methods(self) -> dict[str, str]:
         from apatite.pretrain.methods import METHODS
 
-        return {
-            name: f"{', '.join(f'{term} {weight.value:g}' for term, weight in method.weights())}; {method.paper}"
-            for name, method in METHODS.items()
-        }
+        return {name: method.summary for name, method in METHODS.items()}
 
     def _models(self) -> dict[str, str]:
         from apatite.nn.models import MODELS

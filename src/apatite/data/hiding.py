@@ -116,6 +116,15 @@ class HidingLaw:
         """Whether every view hides as many cells."""
         return self.ratio is None or (self.lowest is None and self.share == 1)
 
+    @property
+    def summary(self) -> str:
+        """In a few words."""
+        if self.ratio is None:
+            return "nothing hidden"
+        ratio = f"{self.ratio:.0%}" if self.lowest is None else f"{self.lowest:.0%} to {self.ratio:.0%}"
+        share = "" if self.share == 1 else f" in {self.share:.0%} of the views"
+        return f"{ratio} hidden{' in blocks' if self.kind == 'blocks' else ''}{share}"
+
     def refuse(self, cells: Edges) -> None:
         """Refuse a grid of cells of which this law would leave nothing visible, or nothing hidden.
 

@@ -57,6 +57,15 @@ class ViewPlan:
         """Whether the one view is the crop itself, as it is."""
         return self.count == 1 and not self.local_count and not self.turns
 
+    @property
+    def summary(self) -> str:
+        """In a few words; none where a crop is shown as it is."""
+        parts = [f"{self.count} views"] if self.count > 1 else []
+        parts += [f"{self.local_count} local views"] if self.local_count else []
+        parts += ["whole cells apart"] if self.snaps else []
+        parts += ["turned"] if self.turns else []
+        return ", ".join(parts)
+
     def parent_of(self, crop: Edges, cell: Edges) -> Edges:
         """Edges of the crop that the views are cut from: the view itself where there is only one."""
         if self.count == 1 and not self.local_count:

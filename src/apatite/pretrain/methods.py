@@ -104,6 +104,17 @@ class Method:
                 yield self.named(branch, name), weight
         yield from self.between.items()
 
+    @property
+    def summary(self) -> str:
+        """Its terms and their weights, what is hidden and shown, and where it comes from, in one line."""
+        terms = ", ".join(f"{name} {weight.value:g}" for name, weight in self.weights())
+        networks = " and ".join(self.branches)
+        tap = "" if self.teaching is None else f"read at {self.teaching.tap}"
+        teacher = "" if self.teaching is None or self.teaching.copies_student else "teacher of its own draw"
+        balanced = "balanced" if self.balances else ""
+        parts = (f"{networks}: {terms}", balanced, self.hiding.summary, self.views.summary, tap, teacher, self.paper)
+        return "; ".join(part for part in parts if part)
+
     def named(self, branch: str, name: str) -> str:
         """What the journal calls a number of a branch: the branch is named where there are two."""
         return name if len(self.branches) == 1 else f"{branch}.{name}"

@@ -34,7 +34,10 @@ def jin2025() -> PretrainConfig:
     """After Jin et al. 2025: ViTiac-S, patch 4, 90 % hidden, 800 epochs. Their optimiser is not known: MAE's."""
     batch = 64
     return PretrainConfig(
-        batch=batch, epochs=800, optim=OptimConfig(lr=1.5e-4 * batch / 256, warmup_fraction=0.05, clip_norm=0.0)
+        patch=(4, 4, 4),
+        batch=batch,
+        epochs=800,
+        optim=OptimConfig(lr=1.5e-4 * batch / 256, warmup_fraction=0.05, clip_norm=0.0),
     )
 
 
@@ -77,7 +80,7 @@ def openkbp() -> PretrainConfig:
 
 
 def smit() -> PretrainConfig:
-    """After the released code of SMIT: its Swin, two views of 96³ out of 128³. For a large GPU."""
+    """SMIT as intended, at its released sizes: its Swin, two views of 96³ out of 128³. For a large GPU."""
     batch = 6
     return PretrainConfig(
         method="smit",
@@ -90,10 +93,14 @@ def smit() -> PretrainConfig:
         batch=batch,
         flip_probability=0.0,
         check_epochs=25,
-        optim=OptimConfig(
-            lr=1e-4 * batch, betas=(0.9, 0.999), weight_decay=0.01, decays_all=True, warmup_fraction=0.04, clip_norm=0.0
-        ),
+        optim=OptimConfig(lr=1e-4 * batch, betas=(0.9, 0.999), weight_decay=0.01, warmup_fraction=0.04, clip_norm=0.0),
     )
+
+
+def smit_released() -> PretrainConfig:
+    """SMIT as its released code does it, weight decay on every parameter included. For a large GPU."""
+    config = smit()
+    return replace(config, method="smit_released", optim=replace(config.optim, decays_all=True))
 
 
 def smit_small() -> PretrainConfig:
@@ -167,6 +174,7 @@ RECIPES: Final[dict[str, Callable[[], PretrainConfig]]] = {
     "sweep": sweep,
     "openkbp": openkbp,
     "smit": smit,
+    "smit_released": smit_released,
     "smit_small": smit_small,
     "synapse": synapse,
     "btcv": btcv,
