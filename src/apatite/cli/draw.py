@@ -11,7 +11,8 @@ from apatite.cli.flags import CommonFlags
 
 What = Literal[
     "all", "splits", "main", "decoders", "agreement", "patch-sizes", "strata", "upsampling", "embedding-sizes",
-    "burden", "labels", "curves", "costs", "topology", "pretraining", "evidence",
+    "burden", "labels", "curves", "costs", "topology", "pretraining", "pretexts", "few-labels", "convergence",
+    "ablations", "reuse", "evidence",
 ]  # fmt: skip
 
 
@@ -37,7 +38,7 @@ class Draw(CommonFlags):
     reading: Literal["ungated", "gated"] = "ungated"
     """Predictions as they are, or only where the scan has at least 130 HU."""
     label: int = 1
-    """Label value to draw; `topology` takes the mean over all labels."""
+    """Label value to draw; `topology`, `pretexts`, `few-labels` and `ablations` take the mean over all labels."""
     resamples: int = 1000
     """Bootstrap resamples of patients."""
     interval: Literal["bca", "percentile"] = "bca"

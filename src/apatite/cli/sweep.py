@@ -21,7 +21,9 @@ class Sweep(CommonFlags):
 
     Rows are done one after another in as many calls as it takes: the same command goes on where it was stopped, and
     ends with exit code 75 until nothing is left to do. Grids of the package: small-decoders, small-labels,
-    small-upsampling, small-seeds, paper; topo-small, topo-consistency, topo-beyond, topo-phantom, topo-paper.
+    small-upsampling, small-seeds, paper; topo-small, topo-consistency, topo-beyond, topo-phantom, topo-paper;
+    smit-small, smit-terms, smit-masks, smit-tap, smit-teacher, smit-labels, smit-speed, smit-reuse, smit-beyond,
+    smit-paper.
 
     Example: apatite sweep small-decoders -d study/prepared -o sweep --minutes 40
     """

@@ -15,7 +15,7 @@ mirrored, and crops are drawn without labels.
 to 0.3, weights decayed by 0.01 without exception, no clipping, nothing mirrored. Its paper (Jiang et al. 2022, arXiv
 2205.10342) could not be read.
 Differs: the rate follows steps, where the code's changes once an epoch and is 0 in the whole first one; the teacher is
-as intended (`pretrain.teaching`), which the method `smit_released` is not.
+as intended (`pretrain.teaching`), and norms and biases are not decayed. The recipe `smit_released` departs in neither.
 """
 
 from collections.abc import Callable

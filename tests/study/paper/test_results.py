@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from apatite.core.errors import DataError
-from apatite.study.paper.results import gather, is_changed, patch_voxels, studies
+from apatite.study.paper.results import changed_by, gather, patch_voxels, studies
 from apatite.study.sweep.expand import rows_of
 from apatite.study.sweep.grid import READERS, packaged_grids, read_grid
 from apatite.study.sweep.record import Record, outcomes_of, write_record
@@ -92,8 +92,8 @@ def test_a_row_whose_recipe_was_changed_is_in_no_arm(stored: Any):
     usual = stored.add(0.6)
     changed = stored.add(0.9, tag="long")
     results = stored.results()
-    assert is_changed(changed)
-    assert not is_changed(usual)
+    assert changed_by(changed) == "long"
+    assert not changed_by(usual)
     assert [record.name for record in results.runs(results.arm("ViT", init="mae")).values()] == [usual.name]
 
 
@@ -122,4 +122,4 @@ def test_a_row_of_a_packaged_grid_is_named_by_its_axes_unless_its_recipe_is_chan
             record = Record(
                 name=row.name, kind=row.kind, tier="small", axes=dict(row.axes), steps=1, seconds={}, num_parameters=1
             )
-            assert is_changed(record) == (row.name.rpartition("-")[2] not in READERS)
+            assert bool(changed_by(record)) == (row.name.rpartition("-")[2] not in READERS)

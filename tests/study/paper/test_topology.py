@@ -15,8 +15,9 @@ from apatite.study.paper.evidence import evidence_markdown, judged_on
 from apatite.study.paper.papers import GU2024, JIN2025
 from apatite.study.paper.results import Results
 from apatite.study.paper.titles import row_words
-from apatite.study.paper.topo_arms import MAIN, METHODS, NETWORKS, others_run, start_words, topo_arm
+from apatite.study.paper.topo_arms import MAIN, others_run, topo_arm
 from apatite.study.paper.topo_claims import TOPO_CLAIMS
+from apatite.study.paper.words import METHODS, NETWORKS, start_words
 from apatite.study.sweep.record import Record
 from apatite.study.sweep.rows import EQUAL_TIME
 

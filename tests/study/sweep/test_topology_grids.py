@@ -8,7 +8,7 @@ from apatite.core.config import dump
 from apatite.core.errors import ConfigError
 from apatite.pretrain.methods import METHODS
 from apatite.segment.networks import NETWORKS
-from apatite.study.sweep.begins import PARTS
+from apatite.study.sweep.begins import PARTS, parts_made
 from apatite.study.sweep.estimate import START_S, expected_s
 from apatite.study.sweep.expand import readers_of, rows_of
 from apatite.study.sweep.grid import READERS, Grid, grid_of, read_grid
@@ -105,7 +105,8 @@ def test_a_named_pretraining_is_looked_at_too():
 
 def test_every_network_is_known_to_have_its_parts():
     assert set(PARTS) == set(NETWORKS)
-    assert {branch for method in METHODS.values() for branch in method.branches} == set().union(*PARTS.values())
+    made = {part for name in METHODS for model in ("vitiac-xs", "swin-xs") for part in parts_made(name, model)}
+    assert made == set().union(*PARTS.values())
 
 
 def test_axes_become_the_configuration_of_any_network():

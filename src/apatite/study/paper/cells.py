@@ -88,7 +88,7 @@ def num_positive(results: Results) -> int:
 
 def short_model(model: str | int | None) -> str:
     """A model's name without the family's."""
-    return str(model).removeprefix("vitiac-").upper()
+    return str(model).removeprefix("vitiac-").removeprefix("swin-").upper()
 
 
 def patch_words(record: Record) -> str:

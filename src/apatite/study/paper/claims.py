@@ -26,6 +26,7 @@ class Claim:
         paper: What the paper found.
         quantity: As in `contrasts.sample`.
         parts: The differences it is about; all have to be as claimed.
+        judged: Instead of them, for what is no difference over cases: each part in words, and its verdict.
         rule: `more`: every difference is above 0. `alike`: none is beyond the margin. `no gain`: not all are above 0.
         margin: A difference of less than this counts as none.
         needs_paper_patch: Whether it is about patches as small as the paper's smallest.
@@ -35,7 +36,8 @@ class Claim:
     sentence: str
     paper: str
     quantity: str = "dice"
-    parts: Callable[[Results], list[Part]]
+    parts: Callable[[Results], list[Part]] = lambda _: []
+    judged: Callable[[Results], Mapping[str, Verdict]] | None = None
     rule: Rule | Literal["no gain"] = "more"
     margin: float = 0.01
     needs_paper_patch: bool = False
@@ -60,8 +62,7 @@ class Finding:
 
 def find(results: Results, claim: Claim) -> Finding:
     """Judge a claim on one study."""
-    rule: Rule = "more" if claim.rule == "no gain" else claim.rule
-    parts = {part.title: judge(results, part, claim.quantity, rule, claim.margin) for part in claim.parts(results)}
+    parts = _parts(results, claim)
     word = all_of(list(parts.values()))
     if claim.rule == "no gain":
         word = _opposite(word)
@@ -69,6 +70,13 @@ def find(results: Results, claim: Claim) -> Finding:
     if too_coarse:
         word = "not decidable"
     return Finding(claim=claim, word=word, reason=too_coarse or _reason(claim, word, parts), parts=parts)
+
+
+def _parts(results: Results, claim: Claim) -> Mapping[str, Verdict]:
+    if claim.judged is not None:
+        return claim.judged(results)
+    rule: Rule = "more" if claim.rule == "no gain" else claim.rule
+    return {part.title: judge(results, part, claim.quantity, rule, claim.margin) for part in claim.parts(results)}
 
 
 def _too_coarse(results: Results) -> str:

@@ -4,7 +4,7 @@ import math
 
 from apatite.report.html import Section, Table
 from apatite.report.numbers import Cell
-from apatite.study.paper.results import Results, is_changed
+from apatite.study.paper.results import Results, changed_by
 from apatite.study.paper.titles import place, row_words
 from apatite.study.sweep.record import Record
 
@@ -16,7 +16,7 @@ def costs_section(results: Results) -> Section:
     arms: dict[str, list[Record]] = {}
     for record in sorted(results.records, key=place):
         if record.kind != "pretrain":
-            changed = f", recipe changed ({record.name})" if is_changed(record) else ""
+            changed = f", recipe changed ({record.name})" if changed_by(record) else ""
             arms.setdefault(row_words(record) + changed, []).append(record)
     machines = sorted({_machine(record) for records in arms.values() for record in records})
     return Section(

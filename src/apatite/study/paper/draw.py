@@ -15,6 +15,7 @@ from apatite.core.registry import choose
 from apatite.core.watch import Watch, unwatched
 from apatite.report.html import Section, render_report
 from apatite.report.numbers import Cell
+from apatite.study.paper.ablations import ablations_section
 from apatite.study.paper.agreement import agreement_section
 from apatite.study.paper.burden import burden_section
 from apatite.study.paper.comparison import comparison_section
@@ -22,11 +23,15 @@ from apatite.study.paper.costs import costs_section
 from apatite.study.paper.curves import curves_section
 from apatite.study.paper.decoders import decoders_section
 from apatite.study.paper.evidence import evidence_markdown, evidence_section, judged_on
+from apatite.study.paper.few_labels import few_labels_section
 from apatite.study.paper.files import write_parts
 from apatite.study.paper.labels import labels_section
 from apatite.study.paper.page import write_page
 from apatite.study.paper.patch_sizes import patch_sizes_section
+from apatite.study.paper.pretexts import pretexts_section
 from apatite.study.paper.results import Results, View, gather, studies
+from apatite.study.paper.reuse import reuse_section
+from apatite.study.paper.speeds import convergence_section
 from apatite.study.paper.splits import splits_section
 from apatite.study.paper.strata import strata_section
 from apatite.study.paper.topo_pretraining import pretraining_section
@@ -66,6 +71,11 @@ DRAWINGS: Final[dict[str, Drawing]] = {
     "costs": Drawing(make=costs_section, number="not in the paper"),
     "topology": Drawing(make=topology_section, number="after the tables of arXiv 2406.10519, which are not known"),
     "pretraining": Drawing(make=pretraining_section, number="not in a paper"),
+    "pretexts": Drawing(make=pretexts_section, number="after the comparisons of arXiv 2205.10342 and 2605.18491"),
+    "few-labels": Drawing(make=few_labels_section, number="after the curves of arXiv 2205.10342, which are not known"),
+    "convergence": Drawing(make=convergence_section, number="after arXiv 2605.18491, whose measure is not known"),
+    "ablations": Drawing(make=ablations_section, number="not in a paper"),
+    "reuse": Drawing(make=reuse_section, number="after arXiv 2605.18491, whose figures are not known"),
     EVIDENCE: Drawing(make=evidence_section, number="not in a paper: their claims, judged"),
 }
 """By name, as `apatite draw` takes them."""

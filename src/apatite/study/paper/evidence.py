@@ -131,9 +131,10 @@ def _parts_table(findings: Sequence[Finding]) -> Table:
 
 
 def _figures(verdict: Verdict) -> list[Cell]:
+    by_seed = " ".join(signed(value) for value in verdict.by_seed) or None
     if verdict.difference is None:
-        return [None, None, None]
-    return [cell_text(verdict.difference), " ".join(signed(value) for value in verdict.by_seed), verdict.num_cases]
+        return [None, by_seed, None]
+    return [cell_text(verdict.difference), by_seed, verdict.num_cases]
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:

@@ -9,6 +9,8 @@ from apatite.study.paper.claim_table import CLAIMS
 from apatite.study.paper.claims import Claim
 from apatite.study.paper.published import TAG
 from apatite.study.paper.results import Results
+from apatite.study.paper.smit_arms import is_of_pretexts
+from apatite.study.paper.smit_claims import SMIT_CLAIMS
 from apatite.study.paper.topo_arms import is_of_topology
 from apatite.study.paper.topo_claims import TOPO_CLAIMS
 from apatite.study.sweep.record import Record
@@ -64,4 +66,13 @@ GU2024: Final = Paper(
     seen=lambda results: results.over_labels,
     cases="cases, labels averaged",
 )
-PAPERS: Final = (JIN2025, GU2024)
+JIANG2026: Final = Paper(
+    name="Jiang et al. 2022 and 2026",
+    tag="papers (arXiv 2205.10342 and 2605.18491, other data)",
+    claims=SMIT_CLAIMS,
+    undecided_real="not run",
+    is_about=is_of_pretexts,
+    seen=lambda results: results.over_labels,
+    cases="cases, labels averaged",
+)
+PAPERS: Final = (JIN2025, GU2024, JIANG2026)

@@ -3,7 +3,7 @@
 An arm is what is the same in rows that differ in their seed (or draw of labels) only. Whatever an arm does not name is
 at the study's reference: the paper's encoder where it was run, the smallest patch, the MAE decoder, all labels by the
 perfect reader. So a table of decoders does not mix in runs with few labels; and a row whose block changed a recipe,
-which its name tells, is in no arm at all.
+which its name tells, is only in arms that ask for that block.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,11 +60,13 @@ class Arm:
         title: In tables and legends.
         axes: Axis → the value it must have. An axis that is not named is free.
         reading: `raw` (threshold 0.5) or `calibrated`.
+        block: The block of a grid that changed the recipe of its rows; mostly none.
     """
 
     title: str
     axes: Mapping[str, str | int]
     reading: Reading = "raw"
+    block: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -149,7 +151,7 @@ class Results:
 
     def values(self, axis: str) -> list[str | int]:
         """What an axis takes among the rows that segment, in order: patches by their size, labels with `all` last."""
-        rows = [record for record in self.records if record.kind != "pretrain" and not is_changed(record)]
+        rows = [record for record in self.records if record.kind != "pretrain" and not changed_by(record)]
         found = {value: record for record in rows if (value := record.axes.get(axis)) is not None}
         if axis == "patch":
             # Of equal sizes the cube comes first.
@@ -218,14 +220,16 @@ def patch_voxels(patch: str | int) -> int:
     return product
 
 
-def is_changed(record: Record) -> bool:
-    """Whether a row's recipe was changed by its block: then its name is not that of its axes alone."""
-    return record.kind != "pretrain" and record.name != Point(values=dict.fromkeys(AXES) | record.axes).named()
+def changed_by(record: Record) -> str:
+    """The block that changed a row's recipe, by what its name has beyond that of its axes; empty where none did."""
+    if record.kind == "pretrain":
+        return ""
+    return record.name.removeprefix(Point(values=dict.fromkeys(AXES) | record.axes).named()).removeprefix("-")
 
 
 def _belongs(record: Record, arm: Arm) -> bool:
     """Whether a row is of an arm; an axis that means nothing for the row is no obstacle."""
-    if record.kind == "pretrain" or is_changed(record):
+    if record.kind == "pretrain" or changed_by(record) != arm.block:
         return False
     return all(record.axes.get(name) in (None, value) for name, value in arm.axes.items())
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from apatite.study.paper.cells import short_model
 from apatite.study.paper.results import patch_voxels
-from apatite.study.paper.topo_arms import METHODS, NETWORKS, start_words
+from apatite.study.paper.words import METHODS, NETWORKS, start_words
 from apatite.study.sweep.record import Record
 from apatite.study.sweep.rows import ALL, EQUAL_TIME, SCRATCH, VIT, method_of
 
@@ -61,5 +61,5 @@ def _parts(record: Record) -> Sequence[str]:
     model = [short_model(axes["model"])] if axes.get("model") else []
     patch = [f"patch {axes['patch']}"] if axes.get("patch") else []
     decoder = [" ".join(str(axes[name]) for name in ("decoder", "upsampling") if axes.get(name))]
-    whose = "" if axes.get("reader") in (None, "perfect") else " by a reader"
+    whose = " by a reader" if axes.get("reader") == "reader" else ""
     return [part for part in (*network, *model, *patch, *decoder, f"{axes.get('labels')} labels{whose}") if part]

@@ -3,7 +3,7 @@
 from apatite.report.html import Section, Table
 from apatite.report.numbers import Cell
 from apatite.study.paper.results import Results
-from apatite.study.paper.topo_arms import start_words
+from apatite.study.paper.words import start_words
 from apatite.study.sweep.record import Record
 
 _BRANCHES = {"vit": "ViT", "unetrpp": "UNETR++"}

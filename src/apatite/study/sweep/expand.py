@@ -21,6 +21,7 @@ from apatite.study.sweep.rows import (
     Point,
     SweepRow,
     Value,
+    is_swin,
     method_of,
     patch_text,
 )
@@ -114,7 +115,8 @@ def _pretrainings(grid: Grid, block: Block, values: Mapping[str, Value], init: s
 
 def _pretraining(grid: Grid, block: Block, values: Mapping[str, Value], init: str) -> SweepRow:
     point = Point(values=values, tag=block.name if block.pretrain else "")
-    axes: dict[str, Value] = dict(values) | _PRETRAINED | {"init": init, "reader": None}
+    patch = None if is_swin(values["model"]) else values["patch"]
+    axes: dict[str, Value] = dict(values) | _PRETRAINED | {"init": init, "reader": None, "patch": patch}
     minutes = grid.minutes.pretrain if block.pretrain_minutes is None else block.pretrain_minutes
     return SweepRow(
         name=point.encoder_name(init),

@@ -28,7 +28,7 @@ Reader = Literal["perfect", "reader", "openkbp", "synapse", "btcv", "acdc", "msd
 """Those of a phantom cohort, and those who annotated a published data set."""
 READERS: Final[tuple[str, ...]] = get_args(Reader)
 Arm = Literal["vit", "nnunet"]
-Network = Literal["vit", "unetrpp", "hybrid", "hybrid_decoder"]
+Network = Literal["vit", "unetrpp", "hybrid", "hybrid_decoder", "swin"]
 Taken = Literal["encoder", "embedding"]
 Upsampling = Literal["nearest", "transposed"]
 
@@ -47,7 +47,7 @@ class Axes:
         network: Keys of `segment.networks.NETWORKS`; `vit` has an encoder and a decoder by name, the others have
             neither axis.
         model: Keys of `nn.models.MODELS`.
-        patch: Edges in voxels: one number for a cube, or depth, height, width.
+        patch: Edges in voxels: one number for a cube, or depth, height, width; a Swin has its own.
         decoder: Keys of `nn.decoders.registry.DECODERS`.
         upsampling: Of the decoders that have a choice.
         init: `scratch`, a pre-training method, the name of a pre-training row of this grid, `scratch-equal-time`, or
@@ -98,7 +98,7 @@ class Defaults:
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A recipe and what is changed in it for every row.
+    """A recipe and what is changed in it for every row; a method without a teacher reads nothing of its settings.
 
     Attributes:
         recipe: Its name.

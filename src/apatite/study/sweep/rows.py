@@ -18,6 +18,8 @@ ALL: Final = "all"
 """Labels: every labelled case of the split."""
 VIT, NNUNET = "vit", "nnunet"
 UNETRPP, HYBRID, HYBRID_DECODER = "unetrpp", "hybrid", "hybrid_decoder"
+SWIN: Final = "swin"
+"""The network of a Swin, whose decoder and whose patch are its own."""
 AXES: Final = (
     "arm",
     "network",
@@ -112,6 +114,8 @@ class Point:
             return axes | dict.fromkeys(("network", "model", "patch", "decoder", "upsampling", "init", "take"))
         if axes["network"] not in (None, VIT):
             axes["decoder"] = None
+        if is_swin(axes["model"]):
+            axes["patch"] = None
         if axes["decoder"] not in UPSAMPLED:
             axes["upsampling"] = None
         if axes["init"] in (SCRATCH, EQUAL_TIME):
@@ -126,8 +130,10 @@ class Point:
         """The name of the row at this point, perhaps with some axes changed: `vit-xs-p4-mae-scratch-n20-d1-s0`."""
         axes = Point(values=dict(self.values) | changes).axes
         labels = str(axes["labels"]) if axes["labels"] == ALL else f"{axes['labels']}-d{axes['draw']}"
+        # The name of a Swin says which network it is.
+        network = None if axes["network"] == SWIN else axes["network"]
         parts = [
-            axes["arm"] if axes["network"] in (None, VIT) else axes["network"],
+            axes["arm"] if axes["network"] in (None, VIT) else network,
             _short(axes["model"]),
             None if axes["patch"] is None else f"p{axes['patch']}",
             axes["decoder"],
@@ -143,20 +149,27 @@ class Point:
 
     def encoder_name(self, method: str) -> str:
         """The name of the pre-training row that a row at this point begins from."""
+        model = self.values["model"]
         parts = [
             "pretrain",
             method,
-            _short(self.values["model"]),
-            f"p{self.values['patch']}",
+            _short(model),
+            None if is_swin(model) else f"p{self.values['patch']}",
             f"s{self.values['seed']}",
+            self.tag,
         ]
-        return "-".join([*map(str, parts), *([self.tag] if self.tag else [])])
+        return "-".join(str(part) for part in parts if part)
 
 
 def method_of(init: str) -> tuple[str, str]:
     """The pre-training method of a beginning, and the one whose time it is given; the latter is mostly empty."""
     method, _, reference = init.partition(AS_LONG_AS)
     return method.removesuffix(PACE), reference
+
+
+def is_swin(model: Value) -> bool:
+    """Whether a model is a Swin, which has no patch to choose: it is part of the published shape."""
+    return str(model).startswith(f"{SWIN}-")
 
 
 def _short(model: Value) -> str | None:

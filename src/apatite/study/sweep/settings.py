@@ -8,22 +8,37 @@ from typing import Any
 
 from apatite.core.config import dump, override
 from apatite.core.registry import choose
+from apatite.core.types import Edges
+from apatite.engine.optim import OptimConfig
 from apatite.nn.decoders.registry import DecoderConfig
-from apatite.nn.models import model_size
+from apatite.nn.models import model_size, vit_size
 from apatite.pretrain.config import PretrainConfig
+from apatite.pretrain.methods import METHODS
 from apatite.pretrain.recipes import RECIPES as PRETRAIN
+from apatite.pretrain.teaching import TeachingChanges
 from apatite.segment.config import FinetuneConfig
 from apatite.segment.recipes import RECIPES as FINETUNE
 from apatite.study.nnunet.config import NnunetConfig
 from apatite.study.sweep.grid import Grid
 from apatite.study.sweep.record import Record
-from apatite.study.sweep.rows import ALL, EQUAL_TIME, PACE, PACE_SHARE, SweepRow, Value, method_of, patch_edges
+from apatite.study.sweep.rows import ALL, EQUAL_TIME, PACE, PACE_SHARE, SweepRow, Value, is_swin, method_of, patch_edges
 
 _OF_THE_RUN = ("num_labelled", "draw", "seed", "steps", "epochs", "take", "check_every", "check_epochs", "hold_out")
 """Settings that change nothing about how fast a network computes."""
-_LATER = ("weights", "unetrpp", "topology", "euler", "critical", "network", "deep_supervision")
-"""Settings that came after rows had been done without them: at their default they are no part of a digest, so that such
-rows are still known."""
+_FROM_THE_START: Mapping[type, frozenset[str]] = {
+    PretrainConfig: frozenset((
+        "method", "model", "patch", "crop", "windows_hu", "stem", "hidden_ratio", "target_floor_hu", "epochs", "batch",
+        "flip_probability", "hold_out", "seed", "optim", "check_epochs", "save_every_s", "feed", "device", "precision",
+    )),
+    FinetuneConfig: frozenset((
+        "model", "patch", "crop", "windows_hu", "stem", "decoder", "drop_path", "steps", "batch", "drop_empty_cases",
+        "num_labelled", "draw", "hold_out", "augment", "take", "min_coverage", "seed", "optim", "check_every",
+        "save_every_s", "feed", "device", "precision",
+    )),
+    OptimConfig: frozenset(("lr", "betas", "weight_decay", "layer_decay", "warmup_fraction", "clip_norm")),
+}  # fmt: skip
+"""Settings that there were when the first rows were done. All that came later are no part of a digest where they are at
+their default, so that those rows are still known."""
 
 
 def pretrain_config(grid: Grid, row: SweepRow, done: Mapping[str, Record] | None = None) -> PretrainConfig:
@@ -37,20 +52,32 @@ def pretrain_config(grid: Grid, row: SweepRow, done: Mapping[str, Record] | None
     Raises:
         ConfigError: the recipe, or a key that is changed, is unknown.
     """
-    config = override(choose(PRETRAIN, grid.pretrain.recipe, "recipe")(), (*grid.pretrain.change, *row.pretrain))
+    config = override(choose(PRETRAIN, grid.pretrain.recipe, "recipe")(), grid.pretrain.change)
     init = str(row.axes["init"])
     method, reference = method_of(init)
     config = replace(
         config,
         method=method,
         model=str(row.axes["model"]),
-        patch=patch_edges(row.axes["patch"]),
+        patch=None if row.axes["patch"] is None else patch_edges(row.axes["patch"]),
         seed=_number(row, "seed"),
     )
+    config = override(_without_what_it_lacks(config), row.pretrain)
     if reference:
         of_time, pace = ((done or {})[name] for name in row.needs)
         return _of_epochs(config, epochs_as_long_as(of_time, pace))
     return _of_epochs(config, max(1, round(PACE_SHARE * config.epochs))) if init.endswith(PACE) else config
+
+
+def _without_what_it_lacks(config: PretrainConfig) -> PretrainConfig:
+    """What the methods of a grid share says nothing of a teacher, local views or a parent to those that have none."""
+    method = choose(METHODS, config.method, "method")
+    return replace(
+        config,
+        teaching=config.teaching if method.teaching else TeachingChanges(),
+        local_views=config.local_views if method.views.local_count else None,
+        parent=None if method.views.is_whole else config.parent,
+    )
 
 
 def epochs_as_long_as(reference: Record, pace: Record) -> int:
@@ -88,7 +115,7 @@ def finetune_config(grid: Grid, row: SweepRow, done: Mapping[str, Record] | None
         config,
         network=axes["network"],
         model=str(axes["model"] or config.model),
-        patch=config.patch if axes["patch"] is None else patch_edges(axes["patch"]),
+        patch=_patch(config, row),
         seed=_number(row, "seed"),
         num_labelled=None if axes["labels"] == ALL else _number(row, "labels"),
         draw=_number(row, "draw"),
@@ -98,8 +125,15 @@ def finetune_config(grid: Grid, row: SweepRow, done: Mapping[str, Record] | None
     return _as_long_as(config, row, done or {}) if axes["init"] == EQUAL_TIME else config
 
 
+def _patch(config: FinetuneConfig, row: SweepRow) -> Edges | None:
+    """Of a row that names none: a Swin's own; in UNETR++, which has no patches, whatever the recipe says."""
+    if is_swin(row.axes["model"]):
+        return None
+    return config.patch if row.axes["patch"] is None else patch_edges(row.axes["patch"])
+
+
 def _decoder(config: FinetuneConfig, axes: Mapping[str, Value]) -> DecoderConfig:
-    decoder = replace(config.decoder, name=str(axes["decoder"]), mae=model_size(str(axes["model"])).decoder)
+    decoder = replace(config.decoder, name=str(axes["decoder"]), mae=vit_size(str(axes["model"])).decoder)
     return decoder if axes["upsampling"] is None else replace(decoder, upsampling=axes["upsampling"])
 
 
@@ -145,12 +179,19 @@ def network_key(config: PretrainConfig | FinetuneConfig) -> str:
 
 def _counted(config: Any, *left_out: str) -> dict[str, Any]:
     """The settings that tell configurations from each other."""
-    standard = {} if isinstance(config, NnunetConfig) else dump(type(config)())
-    return {
-        key: value
-        for key, value in dump(config).items()
-        if key not in left_out and not (key in _LATER and value == standard[key])
-    }
+    values = {key: value for key, value in dump(config).items() if key not in left_out}
+    if isinstance(config, NnunetConfig):
+        return values
+    standard = dump(type(config)())
+    _leave_out_later(values, standard, _FROM_THE_START[type(config)])
+    _leave_out_later(values.get("optim", {}), standard["optim"], _FROM_THE_START[OptimConfig])
+    # Where no patch was chosen it is the model's, and the same run as with that one.
+    return values | {"patch": values["patch"] or model_size(config.model).encoder().patch}
+
+
+def _leave_out_later(values: dict[str, Any], standard: Mapping[str, Any], first: frozenset[str]) -> None:
+    for key in [key for key in values if key not in first and values[key] == standard[key]]:
+        del values[key]
 
 
 def _as_long_as(config: FinetuneConfig, row: SweepRow, done: Mapping[str, Record]) -> FinetuneConfig:
