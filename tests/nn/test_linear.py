@@ -11,7 +11,7 @@ needs_onednn = pytest.mark.skipif(not has_onednn(), reason="this torch was built
 
 @needs_onednn
 @pytest.mark.parametrize(
-    ("shape", "outputs"), [((3, 5, 24), 40), ((2, 300, 24), 40), ((2, 300, 40), 24), ((7, 12), 12)]
+    ("shape", "outputs"), [((3, 5, 24), 40), ((2, 300, 24), 40), ((2, 300, 40), 24), ((7, 12), 12), ((0, 24), 40)]
 )
 def test_forward_and_gradients_are_those_of_torch(shape, outputs):
     torch.manual_seed(0)

@@ -155,4 +155,5 @@ def test_neighbours_of_koleo_are_the_same_view_of_other_samples():
     tokens = torch.eye(4)[:2].repeat(2, 1)[:, None].expand(-1, NUM_CELLS, -1)
     view = view_of(torch.zeros(4, NUM_CELLS, dtype=torch.bool))
     found = KoLeo(WINDOWS, TermSettings()).loss(replace(seen_of(view, tokens, Taught()), taught=None))
-    torch.testing.assert_close(found, torch.tensor(-(2**0.5 + 1e-8)).abs().log().neg())
+    # Each view's two samples lie √2 apart; the views are added up.
+    torch.testing.assert_close(found, -2 * torch.tensor(2**0.5 + 1e-8).log())

@@ -268,8 +268,8 @@ def test_the_seed_decides_the_first_weights_whatever_the_padding(config, prepare
     batches, _ = stage._batches(config, Prepared.open(prepared_folder), WHOLE)
     losses = []
     for seed, multiple in ((0, 1), (0, 48), (0, 1), (1, 1)):
-        task = stage._task(replace(config, seed=seed), shapes, 7, Precision(head_multiple=multiple))
-        task.seed = 0
+        task = stage._task(replace(config, seed=seed), shapes, 7, ALONE, Precision(head_multiple=multiple))
+        task.showing = replace(task.showing, seed=0)
         losses.append(task.losses(batches(0), 0)["reconstruct_hidden"].item())
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)
     assert losses[2] == losses[0]
@@ -294,7 +294,7 @@ def test_a_bad_case_is_named_and_the_last_state_is_kept(config, prepared_folder,
 
 def test_the_layers_of_the_encoder_may_decay_but_never_rise(config, prepared_folder, tmp_path):
     config = replace(config, optim=replace(config.optim, layer_decay=0.5))
-    task = stage._task(config, stage.shapes_of(config, Prepared.open(prepared_folder)), 7, Precision())
+    task = stage._task(config, stage.shapes_of(config, Prepared.open(prepared_folder)), 7, ALONE, Precision())
     place = Place(folder=RunFolder(path=tmp_path), world=ALONE, stop=StopRequest(), is_resumed=False)
     run = stage._run(place, task, config, 7)
     # The blocks, the embedding below, all else above.
@@ -307,7 +307,7 @@ def test_epochs_are_counted_in_steps(config, prepared_folder, tmp_path, cases, s
     """Three epochs in batches of two, the last one begun where the cases do not come out even."""
     config = replace(config, batch=2)
     shapes = stage.shapes_of(config, Prepared.open(prepared_folder))
-    task = stage._task(config, shapes, stage.num_steps(config, cases), Precision())
+    task = stage._task(config, shapes, stage.num_steps(config, cases), ALONE, Precision())
     place = Place(folder=RunFolder(path=tmp_path), world=ALONE, stop=StopRequest(), is_resumed=False)
     run = stage._run(place, task, config, cases)
     assert (run.plan.steps, run.pace.check_every) == (steps, check_every)
@@ -321,8 +321,8 @@ def test_where_whole_regions_lie_is_not_asked(config, prepared_folder, tmp_path)
 
 def test_the_weights_of_terms_are_configured(config, prepared_folder):
     shapes = stage.shapes_of(config, Prepared.open(prepared_folder))
-    task = stage._task(replace(config, weights={"reconstruct_hidden": 0.25}), shapes, 7, Precision())
-    plain = stage._task(config, shapes, 7, Precision())
+    task = stage._task(replace(config, weights={"reconstruct_hidden": 0.25}), shapes, 7, ALONE, Precision())
+    plain = stage._task(config, shapes, 7, ALONE, Precision())
     batches, _ = stage._batches(config, Prepared.open(prepared_folder), WHOLE)
     one, other = (made.losses(batches(0), 0)["reconstruct_hidden"] for made in (task, plain))
     torch.testing.assert_close(one, 0.25 * other)

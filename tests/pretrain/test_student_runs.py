@@ -123,6 +123,10 @@ def test_weights_are_decayed_more_and_more(short, prepared_folder, tmp_path):
         ({"method": "mae", "model": "swin-xs", "patch": (1, 1, 1), "crop": None}, "cell"),
         ({"method": "rotation", "crop": (4, 8, 12)}, "turn"),
         ({"weights": {"idt": 1.0}}, "itd"),
+        ({"method": "simmim"}, "leave the crop out"),
+        ({"method": "simmim", "crop": None, "local_views": 2}, "local views"),
+        ({"crop": (8, 12, 16)}, "the same"),
+        ({"method": "smit_twins", "crop": (8, 8, 16), "patch": (8, 8, 8), "hidden_ratio": 0.5}, "the same"),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_run_begins(short, prepared_folder, tmp_path, changes, says):

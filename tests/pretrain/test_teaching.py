@@ -36,6 +36,8 @@ def test_temperatures_rise_over_their_ramps():
 
 def test_without_a_ramp_a_temperature_is_there_at_once():
     assert Teaching(views_ramp=0.0).views_temperature(0, 10) == 0.07
+    late = Teaching(cells_ramp_begins=0.5, cells_ramp=0.0)
+    assert [late.cells_temperature(step, 10) for step in (0, 4, 5)] == [0.04, 0.04, 0.07]
 
 
 def test_prototypes_learn_after_their_share_and_anchors_come_at_equal_distances():

@@ -308,7 +308,10 @@ def test_a_card_that_does_not_say_what_its_weights_are_is_refused(make, architec
 def test_other_windows_are_refused(make):
     package = make("vit", kind="encoder")
     windows = package.card.input.windows_hu
-    refuse_other_windows(package, windows)
-    refuse_other_windows(None, windows)
-    with pytest.raises(ConfigError, match="pre-trained with windows"):
-        refuse_other_windows(package, (*windows, (0.0, 50.0)))
+    others = tuple((low - 1, high + 1) for low, high in windows)
+    refuse_other_windows(package, windows, crosses_units=False)
+    refuse_other_windows(None, windows, crosses_units=False)
+    refuse_other_windows(package, others, crosses_units=True)
+    for crosses_units, wanted in ((False, others), (False, (*windows, (0.0, 50.0))), (True, (*windows, (0.0, 50.0)))):
+        with pytest.raises(ConfigError, match="pre-trained with windows"):
+            refuse_other_windows(package, wanted, crosses_units=crosses_units)

@@ -59,6 +59,10 @@ def test_an_encoder_goes_to_images_of_its_own_unit_only(prepared: dict[str, Path
     assert made.package.is_dir() and tuned.package.is_dir()
     with pytest.raises(ConfigError, match="intensity=zscore, the data have hu"):
         finetune(tuning(), prepared["hu"], tmp_path / "ct", init_from=tmp_path / "encoder")
+    # Where it is asked for by name, with the windows of the images at hand.
+    across = replace(tuning(), crosses_units=True, windows_hu=((-1000.0, 1000.0),))
+    crossed = finetune(across, prepared["hu"], tmp_path / "across", init_from=tmp_path / "encoder")
+    assert crossed.coverage is not None and crossed.coverage.ratio == 1.0
 
 
 def test_five_folds_judge_every_patient_once(body_study, tmp_path: Path):

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from apatite.core.errors import ConfigError
 from apatite.core.types import Projected, Scalar
-from apatite.losses.logits import Logits, PerPrototype, exact
+from apatite.losses.logits import Logits, PerPrototype, exact, widest
 from apatite.losses.overlap import Sum, as_it_is
 
 CHUNK_ROWS = 256
@@ -132,7 +132,7 @@ def sinkhorn_offset(
         for chunk in logits.chunks(chunk_rows):
             sums = torch.logaddexp(sums, logits.rows(chunk).logsumexp(dim=0))
         # No cosine is above 1, so every process can subtract the same and none overflows.
-        offset = -_log_of(add_up((sums.double() - 1 / teacher_temperature).exp()))
+        offset = -_log_of(add_up((sums.to(widest(sums.device)) - 1 / teacher_temperature).exp()))
         for _ in range(iterations - 1):
             # What a prototype has of the rows' distributions; it should be as much as any other's.
             mass = _mass_of(Logits.of(teacher, teacher_temperature, offset - offset.mean()), chunk_rows)
@@ -182,7 +182,8 @@ def teacher_health(
     _refuse_temperatures(teacher_temperature)
     with torch.no_grad(), torch.autocast(teacher.points.device.type, enabled=False):
         logits = Logits.of(teacher, teacher_temperature, offset)
-        mass = torch.zeros(len(teacher.prototypes), dtype=torch.float64, device=teacher.points.device)
+        device = teacher.points.device
+        mass = torch.zeros(len(teacher.prototypes), dtype=widest(device), device=device)
         times_chosen, of_all = torch.zeros_like(mass), mass.new_zeros(2)
         for chunk in logits.chunks(chunk_rows):
             distribution = logits.distribution(chunk)
@@ -197,7 +198,7 @@ def teacher_health(
         return TeacherHealth(
             entropy=entropy / rows,
             mean_entropy=torch.special.entr(mean).sum(),
-            used_prototypes=torch.where(rows > 0, (times_chosen > 0).double().mean(), torch.nan),
+            used_prototypes=torch.where(rows > 0, (times_chosen > 0).to(mass.dtype).mean(), torch.nan),
             largest_share=mean.max(),
         )
 
@@ -246,15 +247,16 @@ class _Distil(torch.autograd.Function):
         return to_points, to_prototypes, None
 
 
-def _mass_of(logits: Logits, chunk_rows: int) -> Float64[Tensor, "prototypes"]:
+def _mass_of(logits: Logits, chunk_rows: int) -> PerPrototype:
     """The sum of the rows' distributions."""
-    mass = torch.zeros(len(logits.projected.prototypes), dtype=torch.float64, device=logits.projected.points.device)
+    device = logits.projected.points.device
+    mass = torch.zeros(len(logits.projected.prototypes), dtype=widest(device), device=device)
     for chunk in logits.chunks(chunk_rows):
         mass += logits.distribution(chunk).sum(dim=0)
     return mass
 
 
-def _log_of(sums: Float64[Tensor, "prototypes"]) -> Float64[Tensor, "prototypes"]:
+def _log_of(sums: PerPrototype) -> PerPrototype:
     """Finite also where nothing is left of a sum."""
     return sums.clamp(min=torch.finfo(sums.dtype).tiny).log()
 

@@ -35,5 +35,6 @@ def koleo_loss(features: Float[Tensor, "rows dim"]) -> Scalar:
         points = F.normalize(exact, dim=-1)
         with torch.no_grad():
             nearest = (points @ points.t()).fill_diagonal_(-torch.inf).argmax(dim=1)
-        apart = torch.linalg.vector_norm(points - points[nearest], dim=1)
+        # Indexing would add its gradient up in an order that threads choose.
+        apart = torch.linalg.vector_norm(points - F.embedding(nearest, points), dim=1)
         return -(apart + EPSILON).log().mean()

@@ -13,6 +13,11 @@ PerPrototype = Float[Tensor, "prototypes"]
 LogitRows = Float[Tensor, "rows prototypes"]
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """In which long sums are kept: not every device has double precision."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def exact(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Formats of 16 bits in fp32; fp64 stays."""
     return values if values.dtype == torch.float64 else values.float()

@@ -34,7 +34,8 @@ class Linear(nn.Linear):
 
     def forward(self, input: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
         """Rows times weights, plus biases."""
-        is_ours = self.by_onednn and input.device.type == "cpu" and input.dtype == torch.float32
+        # oneDNN refuses to compute nothing: a step may ask about no rows.
+        is_ours = self.by_onednn and input.device.type == "cpu" and input.dtype == torch.float32 and input.numel() > 0
         # Under autocast torch itself turns to oneDNN, in bf16.
         if not is_ours or torch.is_autocast_enabled("cpu"):
             return super().forward(input)

@@ -120,9 +120,9 @@ class KoLeo(Term):
         self.share, self.add_up = settings.share, settings.add_up
 
     def loss(self, seen: Seen) -> Scalar:
-        """The mean over views; neighbours are the same view of the other samples, of all processes."""
+        """The sum over views, as DINOv2 weighs it; neighbours are the same view of the other samples of the batch."""
         views = seen.view_tokens.unflatten(0, (seen.view.num_views, -1))
-        return torch.stack([koleo_loss(rows) for rows in gathered(views.float(), self.share, self.add_up)]).mean()
+        return torch.stack([koleo_loss(rows) for rows in gathered(views.float(), self.share, self.add_up)]).sum()
 
 
 class SameSimilarities(Term):

@@ -102,8 +102,9 @@ class HealthPanel:
         tokens = self._clean_tokens(seen.view.image()).float()
         row |= {
             "effective_rank": effective_rank(tokens.flatten(0, 1)),
-            "feature_spread": feature_spread(tokens.mean(1)),
         }
+        if len(tokens) > 1:  # of one crop there is nothing to be apart from
+            row["feature_spread"] = feature_spread(tokens.mean(1))
         if self.task.teacher is not None:
             row |= teacher_numbers(self.task.teacher.taught(seen.view, FIXED_STEP), seen.view.is_hidden)
         return row

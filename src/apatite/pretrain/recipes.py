@@ -12,7 +12,7 @@ mirrored, and crops are drawn without labels.
 
 `smit` has the figures of SMIT's released code (The-Veeraraghavan-Lab/SMIT, commit 5d81399), for scans at 2 mm: views of
 96³ out of crops of 128³, six scans a step, a rate of 1e-4 per scan, 500 epochs of which 20 warm up, stochastic depth up
-to 0.3, weights decayed by 0.01 without exception, no clipping, nothing mirrored. Its paper (Jiang et al. 2022, arXiv
+to 0.3, weights decayed by 0.01, no clipping, nothing mirrored. Its paper (Jiang et al. 2022, arXiv
 2205.10342) could not be read.
 Differs: the rate follows steps, where the code's changes once an epoch and is 0 in the whole first one; the teacher is
 as intended (`pretrain.teaching`), and norms and biases are not decayed. The recipe `smit_released` departs in neither.

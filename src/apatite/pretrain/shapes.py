@@ -6,9 +6,12 @@ from apatite.core.errors import ConfigError
 from apatite.core.registry import choose
 from apatite.core.types import Edges
 from apatite.data.sources import crop_of
+from apatite.data.views import ViewPlan
 from apatite.io.store import Prepared
 from apatite.nn.decoders.tokens import TokenDecoderConfig
 from apatite.nn.models import ModelSize, model_size
+from apatite.nn.swin.config import SwinConfig
+from apatite.nn.vit import ViTConfig
 from apatite.pretrain.branches import Shapes
 from apatite.pretrain.config import PretrainConfig
 from apatite.pretrain.methods import METHODS, Method
@@ -27,6 +30,12 @@ def method_of(config: PretrainConfig) -> Method:
         method = replace(
             method,
             hiding=replace(method.hiding, ratio=config.hidden_ratio, lowest=lowest if is_above else None),
+        )
+    if config.local_views and not any("itd" in terms for terms in method.branches.values()):
+        raise ConfigError(
+            "no term of the method reads local views",
+            where="local_views",
+            fix="leave it out, or use a method with itd, such as dino",
         )
     if config.local_views is not None:
         method = replace(method, views=replace(method.views, local_count=config.local_views))
@@ -86,11 +95,29 @@ def parent_edges(config: PretrainConfig, prepared: Prepared) -> Edges | None:
                 where="parent",
                 fix="leave it out",
             )
-        return None if prepared.kind == "region" else config.crop
+        if plan.is_whole:
+            return config.crop  # one that is not the region's is refused where it is opened
     encoder = shapes_of(config, prepared).encoder
+    if prepared.kind == "region":
+        depth, height, width = prepared.images.shape[1:]
+        _refuse_equal_views(plan, (depth, height, width), encoder)
+        return None
     parent = config.parent or plan.parent_of(encoder.crop, encoder.cell)
     if any(have < want for have, want in zip(parent, encoder.crop, strict=True)):
         raise ConfigError(
             f"views of {encoder.crop} cannot be cut from a parent of {parent}", where="parent", fix="make it larger"
         )
+    _refuse_equal_views(plan, parent, encoder)
     return parent
+
+
+def _refuse_equal_views(plan: ViewPlan, parent: Edges, encoder: ViTConfig | SwinConfig) -> None:
+    """Refuse views that could only be cut at one place: they say nothing of each other."""
+    apart = encoder.cell if plan.snaps else (1, 1, 1)
+    room = [have - want for have, want in zip(parent, encoder.crop, strict=True)]
+    if plan.count > 1 and all(free < step for free, step in zip(room, apart, strict=True)):
+        raise ConfigError(
+            f"all views of {encoder.crop} out of {parent} would be the same",
+            where="crop",
+            fix="use smaller views or a larger parent",
+        )

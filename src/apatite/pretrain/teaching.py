@@ -98,7 +98,7 @@ class Teaching:
 
     def _temperature(self, done: float, begins: float, ramp: float) -> float:
         low, high = self.temperature
-        risen = 1.0 if done >= begins + ramp else max(0.0, (done - begins) / ramp)
+        risen = 1.0 if done >= begins + ramp else max(0.0, (done - begins) / (ramp or 1.0))
         return low + (high - low) * risen
 
     def learns_prototypes(self, step: int, steps: int) -> bool:

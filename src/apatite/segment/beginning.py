@@ -140,17 +140,24 @@ def began_from(out: Path) -> Path | None:
     return None if init_from is None else Path(init_from)
 
 
-def refuse_other_windows(package: Package | None, windows_hu: tuple[Window, ...]) -> None:
+def refuse_other_windows(package: Package | None, windows_hu: tuple[Window, ...], *, crosses_units: bool) -> None:
     """What was learned in one window of HU means something else in another, and with more windows fits nowhere.
+
+    Args:
+        package: What a run begins from.
+        windows_hu: The run's.
+        crosses_units: Whether another meaning is what is wanted, so that only their number counts.
 
     Raises:
         ConfigError: the package was pre-trained in other windows.
     """
+    if crosses_units and package is not None and len(package.card.input.windows_hu) == len(windows_hu):
+        return
     if package is not None and package.card.input.windows_hu != windows_hu:
         raise ConfigError(
             f"was pre-trained with windows {package.card.input.windows_hu}, this run has {windows_hu}",
             where="--init-from",
-            fix="give the same windows_hu",
+            fix="give the same windows_hu; or as many, and crosses_units=true, to go from CT to MR",
         )
 
 
@@ -164,7 +171,7 @@ def refuse_another_intensity(prepared: Prepared, package: Package | None) -> Non
         raise ConfigError(
             f"was pre-trained on intensity={package.card.input.intensity}, the data have {prepared.intensity}",
             where="--init-from",
-            fix="prepare the data with the same intensity",
+            fix="prepare the data with the same intensity; or give crosses_units=true, to go from CT to MR",
         )
 
 

@@ -41,6 +41,8 @@ class FinetuneConfig:
         augment: What is varied in training.
         take: What `--init-from` takes over: the whole `encoder`, and of UNETR++ what the network has of it; or the
             patch `embedding` of the ViT or the Swin alone.
+        crosses_units: Let `--init-from` take what was pre-trained on images in another unit or in other windows, as CT
+            for MR: only the number of windows must then agree.
         min_coverage: Share of each part that is taken which `--init-from` must fill.
         seed: Of weights and draws.
         optim: Rates.
@@ -69,6 +71,7 @@ class FinetuneConfig:
     hold_out: tuple[str, ...] = ()
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     take: Take = "encoder"
+    crosses_units: bool = False
     min_coverage: float = 0.9
     seed: int = 0
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-3, layer_decay=0.75, betas=(0.9, 0.999)))

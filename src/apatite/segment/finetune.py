@@ -107,7 +107,8 @@ def finetune(
             init_from = init_from or began_from(out)
         prepared = Prepared.open(data)
         package = None if init_from is None else read_pretrained(init_from)
-        refuse_another_intensity(prepared, package)
+        if not config.crosses_units:
+            refuse_another_intensity(prepared, package)
         about = about_beginning(prepared, init_from, package)
         if place.is_resumed:
             refuse_another_beginning(out, about)
@@ -120,7 +121,7 @@ def _finetune(config: FinetuneConfig, prepared: Prepared, place: Place, began: B
     if shape.transformer is not None:
         config = replace(config, patch=shape.transformer.patch)  # the model's own is written down
     if not place.is_resumed:  # a run that was begun goes on as it began
-        refuse_other_windows(began.package, shape.windows_hu)
+        refuse_other_windows(began.package, shape.windows_hu, crosses_units=config.crosses_units)
         refuse_another_unetrpp(shape.unetrpp, began.package)
         refuse_another_swin(shape.swin, began.package, config.take)
     source = open_source(prepared, rows, config.crop, held_on(config.feed, choose_device(config.device).type))

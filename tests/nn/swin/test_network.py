@@ -185,3 +185,21 @@ def test_only_weights_are_stored():
     swin = SMALL.build()
     swin.maps(torch.zeros(1, 2, 16, 32, 48))
     assert set(swin.state_dict()) == {name for name, _ in swin.named_parameters()}
+
+
+def test_gradients_are_the_same_bit_for_bit_however_many_threads_share_the_work():
+    """The tables of eight heads are large enough for torch to add up into them from several threads at once."""
+    torch.manual_seed(0)
+    config = SwinConfig(crop=(32, 48, 64), dim=16, heads=(8, 8, 8, 8), depths=(1, 1, 1, 1), windows_hu=((-1.0, 1.0),))
+    swin, image = config.build(), torch.randn(1, 1, 32, 48, 64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    found = []
+    try:
+        for _ in range(3):
+            swin.zero_grad()
+            swin.taps(image).deep.square().sum().backward()
+            found.append([parameter.grad.clone() for parameter in swin.parameters() if parameter.grad is not None])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for again in found[1:] for one, other in zip(found[0], again, strict=True))

@@ -73,7 +73,8 @@ class WindowAttention(nn.Module):
         places = relative_places(
             self.window, window, device, counts_from_first=self.counts_from_first, along_ijk=self.along_ijk
         )
-        return rearrange(self.relative_position_bias_table[places], "n m h -> h n m")
+        # Indexing would add its gradient up in an order that threads choose.
+        return rearrange(F.embedding(places, self.relative_position_bias_table), "n m h -> h n m")
 
 
 def _attend_at_once(qkv: QueriesKeysValues, bias: Bias, sides: Sides | None) -> Mixed:

@@ -5,8 +5,10 @@ by one learned token, and no voxel of it gets further.
 
 Source: the released code of SMIT (The-Veeraraghavan-Lab/SMIT, commit 5d81399, `models/Trans.py`), where the token
 takes the place of the embedded and normalised patch; MONAI's `SwinTransformer` (1.6.1) with its convention.
-Differs: nothing in what it computes. Linear layers start as torch's do, as in both: the released code's own
-initialiser is never called.
+Differs: from MONAI in nothing that it computes; from SMIT's released code in two things: windows are put back where
+they were cut (docs/explanation/self-distillation.md), and along an axis where a grid is no longer than a window (stage
+4 of crops of at most 64 voxels) the window is as long as the grid and not shifted, where that code pads to a whole
+window and shifts. Linear layers start as torch's do, as in both: the released code's own initialiser is never called.
 """
 
 from collections import deque
