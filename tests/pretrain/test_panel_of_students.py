@@ -155,6 +155,7 @@ def test_a_run_that_collapses_says_so_and_goes_on(small, prepared_folder, tmp_pa
     rows = Journal(RunFolder(path=tmp_path / "run").metrics).rows()
     said = collapse_warning(rows, PROTOTYPES)
     assert said is not None
+    assert made.warning == said
     assert said.startswith("it has collapsed, at the latest since step ")
     assert "the teacher gives cells all 16 prototypes alike" in said
     assert Path(made.package).exists()

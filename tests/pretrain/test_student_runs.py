@@ -115,7 +115,7 @@ def test_weights_are_decayed_more_and_more(short, prepared_folder, tmp_path):
     ("changes", "says"),
     [
         ({"crop": None}, "crop"),
-        ({"crop": (4, 8, 32)}, "smaller than the region"),
+        ({"crop": (4, 8, 32)}, "no longer than the region"),
         ({"crop": (4, 8, 9)}, "patch"),
         ({"parent": (8, 12, 16)}, "leave it out"),
         ({"hidden_ratio": 0.99}, "visible"),
@@ -123,6 +123,7 @@ def test_weights_are_decayed_more_and_more(short, prepared_folder, tmp_path):
         ({"method": "mae", "model": "swin-xs", "patch": (1, 1, 1), "crop": None}, "cell"),
         ({"method": "rotation", "crop": (4, 8, 12)}, "turn"),
         ({"weights": {"idt": 1.0}}, "itd"),
+        ({"method": "dino", "hidden_ratio": 0.5}, "hides nothing"),
         ({"method": "simmim"}, "leave the crop out"),
         ({"method": "simmim", "crop": None, "local_views": 2}, "local views"),
         ({"crop": (8, 12, 16)}, "the same"),

@@ -58,7 +58,12 @@ def short(tiny) -> FinetuneConfig:
 def make_package(tmp_path):
     """Write a package of a Swin as pre-training leaves it; `named` changes the names of its weights."""
 
-    def make(shape: SwinConfig = SHAPE, named=lambda name: name, **changes: object) -> Path:
+    def make(
+        shape: SwinConfig = SHAPE,
+        named=lambda name: name,
+        provenance: Provenance = Provenance(apatite_version="0", seed=5),  # noqa: B008 - it is frozen
+        **changes: object,
+    ) -> Path:
         torch.manual_seed(5)
         card = ModelCard(
             kind="swin",
@@ -67,7 +72,7 @@ def make_package(tmp_path):
             input=InputSpec(shape=CROP, spacing_mm=(1.0, 1.25, 2.5), windows_hu=shape.windows_hu),
             label_names={},
             domains={"pretraining": ["phantom", "real"], "training": [], "calibration": [], "reference": []},
-            provenance=Provenance(apatite_version="0", seed=5),
+            provenance=provenance,
         )
         folder = tmp_path / "packages" / "swin"
         write_package(folder, card, {named(name): array for name, array in weights_of(shape.build()).items()})
@@ -131,6 +136,23 @@ def test_the_table_the_domains_and_the_patch_that_is_written_down(head_study, sh
     used = load(FinetuneConfig, read_yaml(RunFolder(path=tmp_path / "run").config))
     assert used == replace(short, patch=(1, 2, 1))
     assert card.architecture["swin"] == dump(replace(SHAPE, drop_path=short.drop_path))
+
+
+def test_what_others_said_of_their_weights_stands_in_what_was_made_of_them(head_study, short, make_package, tmp_path):
+    theirs = Provenance(
+        apatite_version="0",
+        seed=5,
+        licence="CC-BY-NC-4.0",
+        citation="nobody 2026",
+        use="Not for sale, nor in a hospital.",
+    )
+    for out, begun in (("tuned", make_package(provenance=theirs)), ("scratch", None)):
+        finetune(replace(short, steps=1, seed=3), head_study.prepared, tmp_path / out, init_from=begun)
+    tuned, scratch = (read_package(tmp_path / out / "model").card.provenance for out in ("tuned", "scratch"))
+    assert (tuned.licence, tuned.citation, tuned.use) == (theirs.licence, theirs.citation, theirs.use)
+    assert (scratch.licence, scratch.citation) == ("Apache-2.0", "")
+    assert tuned.seed == scratch.seed == 3
+    assert tuned.data_digest == scratch.data_digest != ""
 
 
 def test_the_embedding_alone_may_be_taken(head_study, short, make_package, tmp_path):

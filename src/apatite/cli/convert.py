@@ -46,7 +46,7 @@ class Convert(CommonFlags):
             "package": str(made.package),
             "sha256": made.sha256,
             "coverage": coverage.ratio,
-            "tensors": len(coverage.rows),
+            "tensors": {row.target: row.source for row in coverage.rows},
             "dropped": made.dropped,
             "unknown": list(coverage.unused),
             "doubt": made.layout.doubt,

@@ -156,9 +156,9 @@ class VolumeSource:
         for case_id, image in zip(case_ids, images, strict=True):
             if any(have < want for have, want in zip(image.shape, crop_edges, strict=True)):
                 raise DataError(
-                    f"the volume {image.shape} is smaller than the crop {crop_edges}",
+                    f"the volume {image.shape} is smaller than the {tuple(crop_edges)} that are cut from it",
                     where=case_id,
-                    fix="prepare it again with this crop",
+                    fix=f"prepare with least_shape={list(crop_edges)}, or give a smaller crop, or parent of views",
                 )
         self.images = [_held(image, device) for image in images]
         self.labels = [None if label is None else _held(label, device) for label in labels]

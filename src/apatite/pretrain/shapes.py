@@ -25,6 +25,12 @@ def method_of(config: PretrainConfig) -> Method:
     """
     method = choose(METHODS, config.method, "method").reweighted(config.weights)
     if config.hidden_ratio is not None:
+        if method.hiding.ratio is None:
+            raise ConfigError(
+                f"hidden_ratio {config.hidden_ratio}, but {config.method} hides nothing: it would be another method",
+                where="hidden_ratio",
+                fix="leave it out, or use a method that hides, such as itd_only for dino",
+            )
         lowest = method.hiding.lowest
         is_above = lowest is not None and lowest < config.hidden_ratio
         method = replace(
@@ -75,7 +81,7 @@ def view_edges(config: PretrainConfig, prepared: Prepared) -> Edges:
         raise ConfigError(
             f"the method shows views of a region of {(depth, height, width)}, and crop is {config.crop}",
             where="crop",
-            fix="give the edges of a view, smaller than the region",
+            fix="give the edges of a view, no longer than the region's",
         )
     return config.crop
 

@@ -120,7 +120,7 @@ def convert(
             apatite_version=version("apatite"),
             seed=0,
             citation=f"{known.citation}; converted from a file of SHA-256 {found.sha256}",
-            licence=licence,
+            licence=licence or NO_LICENCE_STATED,
             use=f"{RESEARCH_USE_ONLY} {KEPT_LICENCE}",
         ),
     )

@@ -240,8 +240,12 @@ def _card(
             "calibration": [],
             "reference": [],
         },
-        provenance=Provenance(
-            apatite_version=version("apatite"), seed=config.seed, data_digest=prepared.about["manifest_sha256"]
+        # What was begun from keeps its licence, its citation and what may be done with it.
+        provenance=replace(
+            Provenance(apatite_version="", seed=0) if package is None else package.card.provenance,
+            apatite_version=version("apatite"),
+            seed=config.seed,
+            data_digest=prepared.about["manifest_sha256"],
         ),
         held_out=sorted(held_out),
     )

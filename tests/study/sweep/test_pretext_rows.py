@@ -109,7 +109,7 @@ def test_axes_become_configurations_of_a_swin():
 
 
 def test_methods_read_what_they_have_of_the_settings_of_a_grid():
-    change = ["teaching.momentum=0.9", "local_views=1", "parent=[64, 64, 64]"]
+    change = ["teaching.momentum=0.9", "local_views=1", "parent=[64, 64, 64]", "hidden_ratio=0.5"]
     made = grid(
         {"axes": SWIN | {"init": ["simmim", "smit", "dino", "rotation"]}},
         {"name": "local", "pretrain": ["local_views=3"], "axes": SWIN | {"init": ["smit"]}},
@@ -123,6 +123,7 @@ def test_methods_read_what_they_have_of_the_settings_of_a_grid():
     simmim = configs["pretrain-simmim-swin-xs-s0"]
     assert (simmim.teaching, simmim.local_views, simmim.parent) == (TeachingChanges(), None, None)
     assert of["rotation"].teaching == TeachingChanges()
+    assert (of["rotation"].hidden_ratio, of["dino"].hidden_ratio, simmim.hidden_ratio) == (None, None, 0.5)
     smit = configs["pretrain-smit-swin-xs-s0"]
     assert (smit.teaching.momentum, smit.local_views, smit.parent) == (0.9, None, (64, 64, 64))
     # A block says what it means: it is taken at its word, and what makes no sense is refused when the row is run.

@@ -114,7 +114,7 @@ def pairs_of(setting: Setting) -> dict[str, list[Pair]]:
     found["few – many labels"] = [
         (one, other) for one in few for other in many if (_began(one), _seed(one)) == (_began(other), _seed(other))
     ]
-    # Networks of other crops would look at other places.
+    # Networks of other crops would look at other places, or could not look at the same: so it is for views of regions.
     return {kind: [(one, other) for one, other in pairs if one.crop == other.crop] for kind, pairs in found.items()}
 
 

@@ -76,6 +76,7 @@ def _without_what_it_lacks(config: PretrainConfig) -> PretrainConfig:
         config,
         teaching=config.teaching if method.teaching else TeachingChanges(),
         local_views=config.local_views if method.views.local_count else None,
+        hidden_ratio=None if method.hiding.ratio is None else config.hidden_ratio,
         parent=None if method.views.is_whole else config.parent,
     )
 
