@@ -13,6 +13,7 @@ import torch
 from numba import njit, types
 from numba.extending import intrinsic
 
+from apatite.core.cores import num_cores
 from apatite.nn.linear import has_onednn
 from apatite.nn.vectors import VECTOR, Vectors
 
@@ -43,7 +44,7 @@ def describe_machine() -> dict[str, str | int | float]:
     """CPU, cores that this process may use, memory, system, and the accelerator if there is one."""
     found: dict[str, str | int | float] = {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": num_cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.system(),
         "python": platform.python_version(),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from apatite.core.errors import ConfigError
 from apatite.core.types import Edges
-from apatite.data.views import Placed, ViewPlan, cut_views, overlap, place_views, turn, twins
+from apatite.data.views import Placed, ViewPlan, cut_views, place_views, turn, twins
 from apatite.nn.patches import patchify
 
 PARENT, CROP, LOCAL, CELL = (12, 18, 24), (8, 12, 16), (4, 6, 8), (4, 3, 2)
@@ -131,7 +131,7 @@ def test_smit_views_share_at_least_296_permille_and_694_on_average() -> None:
     placed = place_views(
         0, 0, range(1000), parent=(128, 128, 128), crop=crop, local=crop, cell=cell, plan=ViewPlan(count=2)
     )
-    shared = overlap(placed.starts[0], placed.starts[1], crop).edges.double().prod(dim=1) / 96**3
+    shared = (96 - (placed.starts[0] - placed.starts[1]).abs()).double().prod(dim=1) / 96**3
     assert shared.min().item() >= (64 / 96) ** 3
     # Two of 33 places are (33^2 - 1) / (3 * 33) = 10.99 apart on average, along each axis.
     assert shared.mean().item() == pytest.approx((1 - 1088 / 99 / 96) ** 3, abs=0.015)
@@ -216,21 +216,5 @@ def test_twins_are_told_apart_sample_by_sample_and_are_mutual() -> None:
             assert has_twin[other, there] and place_of[other, there].item() == cell
 
 
-@given(u=STARTS, v=STARTS)
-def test_the_overlap_is_what_both_views_show(u: Edges, v: Edges) -> None:
-    starts = torch.tensor([[u], [v]])
-    ours, theirs = cut_views(numbered((13, 22, 25)), starts, CROP)[:, 0]
-    box = overlap(starts[0], starts[1], CROP)
-    seen = [
-        image[tuple(slice(b, b + n) for b, n in zip(begin.tolist(), box.edges[0].tolist(), strict=True))]
-        for image, begin in zip((ours, theirs), box.begins[:, 0], strict=True)
-    ]
-    assert torch.equal(seen[0], seen[1])
-    assert seen[0].numel() == torch.isin(ours, theirs).sum().item()
-
-
-def test_views_that_share_nothing_have_an_empty_overlap() -> None:
-    box = overlap(torch.tensor([[0, 0, 0], [0, 0, 0]]), torch.tensor([[1, 2, 16], [8, 0, 0]]), CROP)
-    assert box.edges.tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert not box.begins.any()
+def test_views_that_share_nothing_have_no_twins() -> None:
     assert not twins(torch.tensor([[[0, 0, 0]], [[0, 0, 16]]]), (2, 4, 8), CELL)[1].any()

@@ -251,7 +251,12 @@ def test_pretraining_is_that_of_one_process(pretraining, head_study, pretrained,
     assert weights_apart(folder / "pretrained_alone", pretrained) < WEIGHT_TOLERANCE
 
 
-@pytest.mark.parametrize("method", ["smit_balanced", "dinov3", "mocov3"])
+WEEKLY = pytest.mark.weekly
+
+
+@pytest.mark.parametrize(
+    "method", ["dinov3", pytest.param("smit_balanced", marks=WEEKLY), pytest.param("mocov3", marks=WEEKLY)]
+)
 def test_self_distillation_is_that_of_one_process(method, pretraining, head_study, folder):
     """Teachers, centres, Sinkhorn's shares, neighbours, negatives and batch norms are those of the whole batch."""
     config = replace(
@@ -292,6 +297,7 @@ def test_finetuning_is_that_of_one_process(finetuned, alone):
     assert said.count('"best_score"') == 1
 
 
+@pytest.mark.weekly
 @pytest.mark.parametrize(
     "plant",
     [

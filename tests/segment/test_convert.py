@@ -25,11 +25,17 @@ from apatite.nn.swin.presets import SWINS
 from apatite.segment import convert as converting
 from apatite.segment.beginning import read_pretrained, refuse_another_swin, rules_for
 from apatite.segment.convert import convert, scale_input
-from apatite.segment.foreign_axes import slots_of
-from apatite.segment.foreign_layouts import LAYOUTS, NEIGHBOURS
+from apatite.segment.foreign_axes import published_order, slots_of
+from apatite.segment.foreign_layouts import LAYOUTS
 from apatite.segment.model import SegmenterConfig
 from apatite.segment.transfer import transfer
 
+NEIGHBOURS = {
+    "smit": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 1), (1, 0, 1), (1, 1, 1)),
+    "monai-ijk": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1)),
+    "monai-1.4-ijk": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1)),
+}
+"""Which of eight neighbours a merging's channels come from, in the files: offsets along i, j, k."""
 SHAPE: dict[str, Any] = {
     "windows_hu": ((0.0, 1.0),),
     "dim": 12,
@@ -276,10 +282,11 @@ def test_the_scale_of_the_input_is_folded_exactly():
 
 @pytest.mark.parametrize("convention", NEIGHBOURS)
 def test_every_neighbour_of_the_files_has_one_place_in_ours(convention):
-    published_order, ours = NEIGHBOURS[convention], CONVENTIONS[convention].neighbours
-    slots = slots_of(published_order, ours)
+    wanted, ours = NEIGHBOURS[convention], CONVENTIONS[convention].neighbours
+    assert published_order(CONVENTIONS[convention]) == wanted
+    slots = slots_of(wanted, ours)
     assert sorted(slots) == list(range(8))
-    assert [published_order[place][::-1] for place in slots] == list(ours)
+    assert [wanted[place][::-1] for place in slots] == list(ours)
 
 
 def broken(change: str) -> dict[str, Any]:

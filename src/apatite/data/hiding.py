@@ -112,11 +112,6 @@ class HidingLaw:
             )
 
     @property
-    def is_equal(self) -> bool:
-        """Whether every view hides as many cells."""
-        return self.ratio is None or (self.lowest is None and self.share == 1)
-
-    @property
     def summary(self) -> str:
         """In a few words."""
         if self.ratio is None:

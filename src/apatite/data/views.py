@@ -206,34 +206,6 @@ def turn(images: Image, turns: Int64[Tensor, "batch"]) -> Image:
     return result
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CommonBox:
-    """The box of voxels that the two views of each sample share.
-
-    Attributes:
-        begins: Its first voxel, counted in each view's own voxels; 0 where there is none.
-        edges: Its edges; 0 along every axis where there is none.
-    """
-
-    begins: Int64[Tensor, "2 batch 3"]
-    edges: Int64[Tensor, "batch 3"]
-
-
-def overlap(starts_u: Int64[Tensor, "batch 3"], starts_v: Int64[Tensor, "batch 3"], crop: Edges) -> CommonBox:
-    """Which voxels two views share.
-
-    Args:
-        starts_u: First voxel of one view in the parent.
-        starts_v: Of the other.
-        crop: Edges of both.
-    """
-    edges = torch.tensor(crop, device=starts_u.device) - (starts_u - starts_v).abs()
-    is_shared = (edges > 0).all(dim=1, keepdim=True)
-    first = torch.maximum(starts_u, starts_v)
-    begins = torch.stack([first - starts_u, first - starts_v])
-    return CommonBox(begins=begins * is_shared, edges=edges * is_shared)
-
-
 def twins(
     starts: Int64[Tensor, "2 batch 3"], cells: Edges, cell: Edges
 ) -> tuple[Int64[Tensor, "2*batch cells"], Bool[Tensor, "2*batch cells"]]:

@@ -1,7 +1,7 @@
 """AdamW with the groups that transformers need.
 
-Biases, norms and single learned tokens are not decayed. When fine-tuning, earlier layers may learn more slowly: a
-layer's rate is the base rate times decay to the power of its distance from the top.
+Biases, norms and single learned tokens are not decayed unless asked for (`decays_all`). When fine-tuning, earlier
+layers may learn more slowly: a layer's rate is the base rate times decay to the power of its distance from the top.
 
 Source: He et al. 2022 (arXiv 2111.06377), appendix A.1; layer-wise decay after Clark et al. 2020 (arXiv 2003.10555)
 and Bao et al. 2022 (arXiv 2106.08254).

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from apatite.core.types import Scalar, Tokens
+from apatite.losses.logits import exact
 
 
 def gram_loss(student: Tokens, anchor: Tokens) -> Scalar:
@@ -33,6 +34,5 @@ def gram_loss(student: Tokens, anchor: Tokens) -> Scalar:
 
 
 def _similarities(tokens: Tokens) -> Float[Tensor, "batch tokens tokens"]:
-    exact = tokens if tokens.dtype == torch.float64 else tokens.float()
-    points = F.normalize(exact, dim=-1)
+    points = F.normalize(exact(tokens), dim=-1)
     return einsum(points, points, "batch i dim, batch j dim -> batch i j")

@@ -5,12 +5,12 @@ Differs: from released SimMIM in nothing but the place of its 1e-5: that is adde
     to the number of values here. SMIT has one channel, where all three are the same.
 """
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from apatite.core.types import Edges, Image, Scalar
+from apatite.losses.logits import exact
 
 EPSILON = 1e-5
 """Added to the number of hidden values; where none is hidden the loss is 0."""
@@ -30,9 +30,9 @@ def hidden_l1(made: Image, wanted: Image, is_hidden: Float[Tensor, "batch #chann
 
     Computed in fp32 whatever comes in, fp64 stays.
     """
-    exact = made if made.dtype == torch.float64 else made.float()
-    is_hidden = is_hidden.to(exact.dtype).expand_as(exact)
-    return (is_hidden * (exact - wanted).abs()).sum() / (is_hidden.sum() + EPSILON)
+    made = exact(made)
+    is_hidden = is_hidden.to(made.dtype).expand_as(made)
+    return (is_hidden * (made - wanted).abs()).sum() / (is_hidden.sum() + EPSILON)
 
 
 def to_voxels(rows: Float[Tensor, "batch elements values"], grid: Edges, cell: Edges, edges: Edges) -> Image:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from apatite.core.types import Scalar
+from apatite.losses.logits import exact
 
 EPSILON = 1e-8
 """Keeps the logarithm finite where two rows are equal."""
@@ -29,10 +30,10 @@ def koleo_loss(features: Float[Tensor, "rows dim"]) -> Scalar:
     Computed in fp32 whatever comes in, fp64 stays. Which row is nearest carries no gradient, how far it is does.
     """
     with torch.autocast(features.device.type, enabled=False):
-        exact = features if features.dtype == torch.float64 else features.float()
-        if len(exact) < 2:
-            return exact.sum() * 0
-        points = F.normalize(exact, dim=-1)
+        rows = exact(features)
+        if len(rows) < 2:
+            return rows.sum() * 0
+        points = F.normalize(rows, dim=-1)
         with torch.no_grad():
             nearest = (points @ points.t()).fill_diagonal_(-torch.inf).argmax(dim=1)
         # Indexing would add its gradient up in an order that threads choose.

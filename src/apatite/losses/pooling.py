@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from apatite.core.errors import ConfigError
 from apatite.core.types import Image
+from apatite.losses.logits import exact
 
 Pooled = Float[Tensor, "batch channels _ _ _"]
 
@@ -24,8 +24,8 @@ def pooled(image: Image, pool: int) -> Pooled:
         ConfigError: `pool` is no edge, or does not divide every edge (`BAD_POOL`).
     """
     refuse_pool(image.shape[2:], pool)
-    exact = image if image.dtype == torch.float64 else image.float()
-    return F.avg_pool3d(exact, pool) if pool > 1 else exact
+    values = exact(image)
+    return F.avg_pool3d(values, pool) if pool > 1 else values
 
 
 def refuse_pool(edges: Sequence[int], pool: int) -> None:

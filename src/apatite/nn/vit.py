@@ -37,7 +37,7 @@ class ViTConfig:
         patch: Edges of a patch in voxels; they may differ.
         windows_hu: One input channel per window.
         dim, depth, heads: Of the transformer.
-        drop_path: Stochastic depth while fine-tuning.
+        drop_path: Stochastic depth of the last block; earlier blocks drop proportionally less.
         stem: How a patch becomes a token: `linear`, or `conv` for convolutions inside each patch.
     """
 

@@ -8,16 +8,14 @@ from collections.abc import Callable
 from typing import Final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from apatite.core.share import Share
 from apatite.core.types import Projected
 from apatite.losses.distillation import centre_offset, mean_logits, sinkhorn_offset
+from apatite.losses.logits import PerPrototype
 from apatite.losses.overlap import Sum
 from apatite.pretrain.teaching import Centring
-
-PerPrototype = Float[Tensor, "prototypes"]
 
 
 class Centre(nn.Module):

@@ -34,7 +34,7 @@ class PretrainConfig:
             view. Regions are their own parents.
         windows_hu: One input channel per window.
         stem: How a patch becomes a token, `linear` or `conv`.
-        drop_path: Stochastic depth of a student.
+        drop_path: Stochastic depth of the ViT or the Swin.
         hidden_ratio: Share of hidden patches; `None` takes the method's.
         local_views: Smaller views of each sample; `None` takes the method's.
         target_floor_hu: Patches whose spread is below this count as flat in a normalised target; 0 is the papers'.

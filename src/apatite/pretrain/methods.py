@@ -1,7 +1,7 @@
 """Pre-training methods as a table: weighted terms, a view plan, a hiding law, the rules of a teacher.
 
-There is no branch on a method's name anywhere. A new mixture is one entry here; a new term is one class in `terms`, one
-loss, one entry. What the entries of self-distillation are, and what they are not, stands in
+There is no branch on a method's name anywhere. A new mixture is one entry here; a new term is one class (`term`), one
+loss, one entry in `TERMS`. What the entries of self-distillation are, and what they are not, stands in
 docs/explanation/self-distillation.md.
 """
 

@@ -28,6 +28,7 @@ from apatite.pretrain.terms import TERMS
 from apatite.pretrain.view import Seen, View
 
 STUDENT: Final = "student"
+"""The branch that sees hidden places as one learned token, and so is whatever the model is: a ViT or a Swin."""
 OF_A_TEACHER: Final = frozenset[Made]({"tokens", "cells", "views", "contrast"})
 """What may be asked of a teacher as well."""
 

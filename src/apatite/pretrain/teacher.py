@@ -44,7 +44,6 @@ class Teacher(nn.Module):
         self.teaching, self.steps = teaching, steps
         if anchor is not None:
             anchor.requires_grad_(requires_grad=False)
-            anchor.load_state_dict(_named_as(anchor, branch), strict=True)
         build, heads = CENTRINGS[teaching.centring], branch.heads
         momenta = {
             "cells": teaching.cells_centre_momentum if heads.cells is not None else None,
@@ -59,11 +58,11 @@ class Teacher(nn.Module):
         )
 
     def begin(self, student: Branch) -> None:
-        """Take the student's first weights, if so it begins."""
+        """Take the student's first weights, if so it begins; the anchor begins as the teacher."""
         if self.teaching.copies_student:
             self.branch.load_state_dict(_named_as(self.branch, student), strict=True)
-            if self.anchor is not None:
-                self.anchor.load_state_dict(_named_as(self.anchor, student), strict=True)
+        if self.anchor is not None:
+            self.anchor.load_state_dict(_named_as(self.anchor, self.branch), strict=True)
 
     def train(self, mode: bool = True) -> "Teacher":
         """A teacher drops no paths unless its rules say so; an anchor never does."""
@@ -84,7 +83,7 @@ class Teacher(nn.Module):
         clean = view.clean()
         seen = self.branch.look(clean)
         cells = views = None
-        if seen.heads.cells is not None and "cells" in self.centrings:
+        if seen.heads.cells is not None:
             told = seen.all_cells
             asked = Projected(points=told.points[view.is_hidden.flatten()], prototypes=told.prototypes)
             cells = self._target("cells", told, asked, self.teaching.cells_temperature(step, self.steps))

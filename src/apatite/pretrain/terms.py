@@ -1,7 +1,8 @@
 """The terms a pre-training method is made of: one class per named loss over what one branch made of a view.
 
 A method is a table of weighted terms (see `methods`). A term says what it needs of its branch; what no term asks for is
-never built and costs nothing. Terms over two branches are in `between`.
+never built and costs nothing. Others are in `distil`, `contrast` and `rotation`; those over two branches are
+in `between`.
 """
 
 from abc import abstractmethod

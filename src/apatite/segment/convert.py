@@ -29,7 +29,7 @@ from apatite.nn.swin.monai_names import COMPUTED, from_monai
 from apatite.nn.swin.network import Swin
 from apatite.nn.swin.windows import relative_places
 from apatite.segment.foreign_axes import in_our_axes
-from apatite.segment.foreign_layouts import LAYOUTS, NEIGHBOURS, Layout, Spacing
+from apatite.segment.foreign_layouts import LAYOUTS, Layout, Spacing
 from apatite.segment.transfer import Coverage, Rule, transfer
 
 ALL_OF_IT: Final = 1.0
@@ -188,7 +188,7 @@ def _filled(swin: Swin, sorted_out: _Sorted, where: str) -> Coverage:
     wanted = dict(swin.named_parameters())
     # Of another shape they are left as they are: the transfer refuses them by name.
     turned = {
-        name: in_our_axes(name, tensor, swin.config, NEIGHBOURS[swin.config.convention])
+        name: in_our_axes(name, tensor, swin.config)
         if name in wanted and tensor.shape == wanted[name].shape
         else tensor
         for name, tensor in sorted_out.ours.items()

@@ -12,21 +12,20 @@ from collections.abc import Sequence
 from einops import rearrange
 from torch import Tensor
 
-from apatite.nn.swin.config import Corner, SwinConfig
+from apatite.nn.swin.config import Convention, Corner, SwinConfig
 
 KERNEL = "embed.project.weight"
 TABLE = ".attention.relative_position_bias_table"
 MERGED = (".merge.norm.weight", ".merge.norm.bias", ".merge.reduction.weight")
 
 
-def in_our_axes(name: str, tensor: Tensor, shape: SwinConfig, published: Sequence[Corner]) -> Tensor:
+def in_our_axes(name: str, tensor: Tensor, shape: SwinConfig) -> Tensor:
     """A weight along depth, height, width, of one along i, j, k.
 
     Args:
         name: Ours.
         tensor: As published; of the right shape.
         shape: The encoder's. A window's and a patch's edges must be equal, as all published ones' are.
-        published: Which neighbours a merging's channels come from in the file, along i, j, k.
     """
     if name == KERNEL:
         return tensor.permute(0, 1, 4, 3, 2)
@@ -34,10 +33,17 @@ def in_our_axes(name: str, tensor: Tensor, shape: SwinConfig, published: Sequenc
         edges = {axis: 2 * edge - 1 for axis, edge in zip("kji", shape.window, strict=True)}
         return rearrange(tensor, "(i j k) heads -> (k j i) heads", **edges)
     if name.endswith(MERGED):
+        published = published_order(shape.published)
         groups = rearrange(tensor, "... (slots dim) -> ... slots dim", slots=len(published))
         order = slots_of(published, shape.published.neighbours)
         return rearrange(groups[..., order, :], "... slots dim -> ... (slots dim)")
     return tensor
+
+
+def published_order(convention: Convention) -> tuple[Corner, ...]:
+    """Which neighbours a merging's channels come from in the files of a convention, along i, j, k."""
+    ours = convention.neighbours
+    return tuple((i, j, k) for k, j, i in ours) if convention.along_ijk else ours
 
 
 def slots_of(published: Sequence[Corner], ours: Sequence[Corner]) -> list[int]:

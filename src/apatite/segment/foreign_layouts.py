@@ -16,7 +16,7 @@ from typing import Final
 
 from apatite.core.errors import ConfigError
 from apatite.nn.intensity import ABDOMEN_HU, Window
-from apatite.nn.swin.config import ConventionName, Corner, SwinConfig
+from apatite.nn.swin.config import SwinConfig
 from apatite.nn.swin.presets import SWINS
 
 Spacing = tuple[float, float, float]
@@ -146,10 +146,3 @@ LAYOUTS: Final[dict[str, Layout]] = {
     ),
 }
 """Every layout by the name that `--layout` takes."""
-
-NEIGHBOURS: Final[dict[ConventionName, tuple[Corner, ...]]] = {
-    "smit": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 1), (1, 0, 1), (1, 1, 1)),
-    "monai-ijk": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1)),
-    "monai-1.4-ijk": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1)),
-}
-"""Which of eight neighbours a merging's channels come from, in the files: offsets along i, j, k."""

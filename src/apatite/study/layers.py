@@ -20,6 +20,7 @@ from apatite.engine.weights import build_with_weights
 from apatite.io.model_package import CARD, Package
 from apatite.io.store import Prepared
 from apatite.nn.swin.config import SwinConfig
+from apatite.nn.swin.network import Swin
 from apatite.nn.vit import ViT, ViTConfig
 from apatite.segment.predict import Predictor
 
@@ -102,8 +103,6 @@ def _layers(encoder: nn.Module, images_hu: Tensor) -> Iterator[tuple[str, Float[
         for block, state in zip(blocks, encoder.encode(images_hu, blocks).states, strict=True):
             yield f"block {block} of {depth}", state
         return
-    from apatite.nn.swin.network import Swin
-
     assert isinstance(encoder, Swin), "packages of pre-training and segmenters hold no other encoder"
     maps = encoder.maps(encoder.windows(images_hu))
     for number, values in enumerate(maps, start=1):

@@ -73,7 +73,10 @@ def test_it_ends_within_an_epoch_s_rounding_of_the_budget(budget_s, speeds):
     assert all(1 <= train <= MOST_ITERATIONS and 1 <= validation <= 50 for train, validation in epochs)
     # The last epoch is as long as its own speed makes it: at most the share of one epoch at a fivefold speed, and an
     # iteration of each kind.
-    assert abs(pace.left_s) <= 5 * budget_s / len(epochs) + 1.0 + max(sum(speed) for speed in speeds)
+    rounding_s = 5 * budget_s / len(epochs) + 1.0 + max(sum(speed) for speed in speeds)
+    assert pace.left_s >= -rounding_s
+    # It ends early only where a machine became so fast that epochs are as long as they may be.
+    assert pace.left_s <= rounding_s or max(train for train, _ in epochs) == MOST_ITERATIONS
 
 
 def test_a_machine_that_becomes_twice_as_slow_gets_fewer_iterations_not_more_time():

@@ -24,7 +24,6 @@ from apatite.nn.patches import token_edges
 if TYPE_CHECKING:
     from apatite.nn.swin.network import Swin
 
-NUM_STAGES: Final = 4
 CELL_PATCHES: Final = 8
 """Patches along each edge of what becomes one token after stage 3."""
 

@@ -76,8 +76,7 @@ def _what(results: Results, record: Record, twin: Arm) -> str:
 
 def _encoder(results: Results, record: Record) -> Record | None:
     """The pre-training that a row began from."""
-    digest = record.digests.get("encoder")
-    return next((r for r in results.records if r.kind == "pretrain" and digest == r.digests.get("model")), None)
+    return results.encoders.get(record.digests.get("encoder", ""))
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -86,6 +86,11 @@ def num_positive(results: Results) -> int:
     return 0
 
 
+def label_counts(results: Results) -> list[str | int]:
+    """Numbers of labels that were run, the most last; what the study is held at, where nothing was."""
+    return results.values("labels") or [str(results.reference.get("labels", NOT_RUN))]
+
+
 def short_model(model: str | int | None) -> str:
     """A model's name without the family's."""
     return str(model).removeprefix("vitiac-").removeprefix("swin-").upper()

@@ -6,9 +6,9 @@ from dataclasses import replace
 from apatite.report.figures.trend import TrendPoint, trend_figure
 from apatite.report.html import Picture, Section, Table
 from apatite.report.numbers import Cell
-from apatite.study.paper.cells import NOT_RUN, about, estimates, num_positive, shown, signed
+from apatite.study.paper.cells import NOT_RUN, about, estimates, label_counts, num_positive, shown, signed
 from apatite.study.paper.contrasts import contrast, estimate, means_of_runs
-from apatite.study.paper.pretexts import label_counts, pretext_keys
+from apatite.study.paper.pretexts import pretext_keys
 from apatite.study.paper.results import Arm, Results
 from apatite.study.paper.smit_arms import few_and_many, pretext_arm
 from apatite.study.sweep.record import Record

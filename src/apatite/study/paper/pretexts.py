@@ -7,13 +7,22 @@ from textwrap import fill
 from apatite.report.figures.intervals import interval_figure
 from apatite.report.html import Picture, Section, Table
 from apatite.report.numbers import Cell
-from apatite.study.paper.cells import NOT_RUN, about, difference_table, estimates, heading, num_positive, spread
+from apatite.study.paper.cells import (
+    NOT_RUN,
+    about,
+    difference_table,
+    estimates,
+    heading,
+    label_counts,
+    num_positive,
+    spread,
+)
 from apatite.study.paper.contrasts import estimate
 from apatite.study.paper.poster import AVERAGES, TAG_CT, TAG_MR
 from apatite.study.paper.results import Arm, Results
 from apatite.study.paper.smit_arms import MAIN, others_run, pretext_arm
 from apatite.study.paper.smit_claims import SMIT_CLAIMS
-from apatite.study.sweep.rows import SWIN, Value
+from apatite.study.sweep.rows import SWIN
 
 _QUANTITIES = ("dice", "hd95_mm")
 _LINE = 32
@@ -34,12 +43,6 @@ def pretexts_section(results: Results) -> Section:
         tables=(_arms_table(seen), difference_table(seen, _pairs(seen), _QUANTITIES)),
         figures=_picture(seen),
     )
-
-
-def label_counts(results: Results) -> list[Value]:
-    """Numbers of labels that were run, the most last; what the study is held at, where nothing was."""
-    found: list[Value] = [*results.values("labels")]
-    return found or [str(results.reference.get("labels", NOT_RUN))]
 
 
 def pretext_keys(results: Results) -> list[tuple[str, str]]:
@@ -72,7 +75,7 @@ def _pairs(results: Results) -> dict[str, tuple[Arm, Arm]]:
     """The claims' differences of two arms at every number of labels, and MAE beside its own scratch."""
     found: dict[str, tuple[Arm, Arm]] = {}
     for count in label_counts(results):
-        at = {"labels": count} if "labels" in results.reference else {}
+        at = {"labels": count}
         for part in (part for claim in SMIT_CLAIMS for part in claim.parts(results) if len(part.terms) == 2):
             first, second = (replace(arm, axes={**arm.axes, **at}) for _, arm in part.terms)
             found[f"{count} labels: {part.title}"] = (first, second)

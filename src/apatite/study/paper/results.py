@@ -6,7 +6,7 @@ perfect reader. So a table of decoders does not mix in runs with few labels; and
 which its name tells, is only in arms that ask for that block.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -131,6 +131,12 @@ class Results:
         return replace(self, view=replace(self.view, label=None))
 
     @cached_property
+    def encoders(self) -> dict[str, Record]:
+        """The pre-trainings, by the digest of the package that each made."""
+        made = (record for record in self.records if record.kind == "pretrain")
+        return {digest: record for record in made if (digest := record.digests.get("model"))}
+
+    @cached_property
     def reference(self) -> dict[str, str | int]:
         """The value that each axis has where nothing else is asked for; axes that no row has are left out."""
         fixed: dict[str, str | int] = {}
@@ -143,6 +149,11 @@ class Results:
         if patches := self.values("patch"):
             fixed["patch"] = patches[0]
         return fixed
+
+    def beginnings(self, is_meant: Callable[[Record], bool]) -> set[tuple[str, str]]:
+        """Network and beginning of every finished row that is meant."""
+        meant = (record.axes for record in self.records if is_meant(record))
+        return {(str(axes.get("network")), str(axes.get("init"))) for axes in meant}
 
     @property
     def domains(self) -> list[str]:

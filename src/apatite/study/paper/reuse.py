@@ -82,17 +82,14 @@ def reuse_section(results: Results) -> Section:
 
 def settings_of(results: Results) -> list[Setting]:
     """What can be compared: networks with an encoder, the same draw of labels, packages that are there."""
-    encoders = {
-        digest: record
-        for record in results.records
-        if record.kind == "pretrain" and (digest := record.digests.get("model"))
-    }
     found: dict[str, dict[Value, list[Record]]] = {}
     for record in results.records:
         if _takes_part(record):
-            by_labels = found.setdefault(_title(record, encoders), {})
+            by_labels = found.setdefault(_title(record, results.encoders), {})
             by_labels.setdefault(record.axes["labels"], []).append(record)
-    return [Setting(title=title, rows=by_labels, encoders=encoders) for title, by_labels in sorted(found.items())]
+    return [
+        Setting(title=title, rows=by_labels, encoders=results.encoders) for title, by_labels in sorted(found.items())
+    ]
 
 
 def pairs_of(setting: Setting) -> dict[str, list[Pair]]:

@@ -47,12 +47,7 @@ def few_and_many(results: Results) -> tuple[Value, Value]:
 
 def others_run(results: Results) -> list[tuple[str, str]]:
     """Networks and beginnings of finished rows beside those that are always shown."""
-    found = {
-        (str(record.axes.get("network")), str(record.axes.get("init")))
-        for record in results.records
-        if is_of_pretexts(record)
-    }
-    return sorted(found - set(MAIN))
+    return sorted(results.beginnings(is_of_pretexts) - set(MAIN))
 
 
 def is_of_pretexts(record: Record) -> bool:

@@ -7,9 +7,9 @@ import numpy as np
 from apatite.report.figures.curves import CurvePanel, learning_figure
 from apatite.report.html import Picture, Section, Table
 from apatite.report.numbers import Cell
-from apatite.study.paper.cells import NOT_RUN
+from apatite.study.paper.cells import NOT_RUN, label_counts
 from apatite.study.paper.convergence import GOAL_SHARE, NEVER, reached
-from apatite.study.paper.pretexts import label_counts, pretext_keys
+from apatite.study.paper.pretexts import pretext_keys
 from apatite.study.paper.results import Arm, Results
 from apatite.study.paper.smit_arms import pretext_arm
 from apatite.study.sweep.rows import SCRATCH, Value

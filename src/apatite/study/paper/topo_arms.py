@@ -36,12 +36,7 @@ def topo_arm(results: Results, network: str, init: str, **axes: str | int | None
 
 def others_run(results: Results) -> list[tuple[str, str]]:
     """Networks and beginnings of finished rows beside those that are always shown, of methods of this paper."""
-    found = {
-        (str(record.axes.get("network")), str(record.axes.get("init")))
-        for record in results.records
-        if is_of_topology(record)
-    }
-    return sorted(found - set(MAIN))
+    return sorted(results.beginnings(is_of_topology) - set(MAIN))
 
 
 def is_of_topology(record: Record) -> bool:

@@ -7,7 +7,16 @@ from textwrap import fill
 from apatite.report.figures.intervals import interval_figure
 from apatite.report.html import Picture, Section, Table
 from apatite.report.numbers import Cell
-from apatite.study.paper.cells import NOT_RUN, about, difference_table, estimates, heading, num_positive, spread
+from apatite.study.paper.cells import (
+    NOT_RUN,
+    about,
+    difference_table,
+    estimates,
+    heading,
+    label_counts,
+    num_positive,
+    spread,
+)
 from apatite.study.paper.contrasts import estimate
 from apatite.study.paper.results import Arm, Results
 from apatite.study.paper.topo_arms import MAIN, others_run, topo_arm
@@ -33,18 +42,13 @@ def topology_section(results: Results) -> Section:
     )
 
 
-def _counts(results: Results) -> list[str | int]:
-    """Numbers of labels that were run, the most last; what the study is held at, where nothing was."""
-    return results.values("labels") or [str(results.reference.get("labels", NOT_RUN))]
-
-
 def _arms(results: Results, **axes: str | int | None) -> list[Arm]:
     return [topo_arm(results, *key, **axes) for key in (*MAIN, *others_run(results))]
 
 
 def _arms_table(results: Results) -> Table:
     rows: list[list[Cell]] = []
-    counts = _counts(results)
+    counts = label_counts(results)
     for count in counts:
         for arm in _arms(results, labels=count):
             runs = results.runs(arm)
@@ -64,7 +68,7 @@ def _arms_table(results: Results) -> Table:
 def _pairs(results: Results) -> dict[str, tuple[Arm, Arm]]:
     """What the claims are about, at every number of labels."""
     pairs = {}
-    for count in _counts(results):
+    for count in label_counts(results):
         for claim in TOPO_CLAIMS:
             for part in claim.parts(results):
                 first, second = (replace(arm, axes={**arm.axes, "labels": count}) for _, arm in part.terms)

@@ -8,8 +8,9 @@ from typing import Final
 
 from apatite.core.errors import ConfigError
 from apatite.pretrain.methods import METHODS
+from apatite.pretrain.task import STUDENT
 from apatite.segment.networks import NETWORKS
-from apatite.study.sweep.rows import SWIN, UNETRPP, VIT, SweepRow, is_swin, method_of
+from apatite.study.sweep.rows import SWIN, UNETRPP, VIT, SweepRow, Value, is_swin, method_of
 
 PARTS: Final[dict[str, frozenset[str]]] = {
     name: frozenset(
@@ -24,8 +25,6 @@ PARTS: Final[dict[str, frozenset[str]]] = {
     for name, network in NETWORKS.items()
 }
 """Network → the parts that its pre-training must have made."""
-STUDENT: Final = "student"
-"""The branch that sees hidden places as one learned token, and so is whatever the model is: a ViT or a Swin."""
 
 
 def refuse_strange_beginnings(rows: Mapping[str, SweepRow]) -> None:
@@ -43,9 +42,9 @@ def refuse_strange_beginnings(rows: Mapping[str, SweepRow]) -> None:
                 _refuse_missing_parts(row, rows[row.encoder])
 
 
-def parts_made(method: str, model: object) -> frozenset[str]:
+def parts_made(method: str, model: Value) -> frozenset[str]:
     """What a method pre-trains of a model: the keys of `PARTS`' values."""
-    student = SWIN if is_swin(str(model)) else VIT
+    student = SWIN if is_swin(model) else VIT
     return frozenset(student if branch == STUDENT else branch for branch in METHODS[method].branches)
 
 
