@@ -165,7 +165,7 @@ def is_after_the_last_tap(task: PretrainTask, name: str) -> bool:
 UNSCALED = [
     (name, network) for name, network in TASKS if not METHODS[name].balances and (network == "vit" or name in SOME)
 ]
-"""Where terms are scaled to pull alike, their sum says nothing; a Swin takes its time, so some methods stand for all."""
+"""Where terms pull alike by scaling, their sum says nothing; a Swin takes time, so that some methods stand for all."""
 
 
 @pytest.mark.parametrize(("name", "network"), UNSCALED)
