@@ -1,5 +1,6 @@
 """Two tiny studies on disk, made once: head CTs with calcium, and whole bodies with a left and a right organ."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ from apatite.nn.models import model_size
 from apatite.segment.config import FinetuneConfig
 from apatite.segment.finetune import finetune
 from apatite.segment.model import Segmenter
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The workers are as many as the cores: threads of theirs would only wait for one another.
+    torch.set_num_threads(1)
 
 REGION = RegionConfig(shape=(8, 16, 24), spacing_mm=(1.0, 1.25, 2.5))
 CASES = ("pretrain",) * 4 + ("finetune",) * 5 + ("development",) * 7 + ("test",) * 7
